@@ -1,0 +1,1 @@
+"""Running Callstream: the local broker and supervisor (`deploy.local`) and the files of real deployments."""

@@ -1,0 +1,1 @@
+"""Callstream on one machine: a real broker as a child process, and the services beside it."""

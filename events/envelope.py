@@ -1,0 +1,105 @@
+"""CloudEvents 1.0 attributes as Kafka headers (binary content mode).
+
+Source: CloudEvents Kafka protocol binding 1.0, section 3.2: attribute ``x`` is the header ``ce_x``, and
+``datacontenttype`` is the header ``content-type``.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from events import times
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Type(StrEnum):
+    """Every ``ce_type`` on our topics."""
+
+    WEBHOOK_RECEIVED = "threecx.webhook.received"
+    CLOCK_TICK = "threecx.clock.tick"
+    CALL_STARTED = "call.started"
+    CALL_ENDED = "call.ended"
+    CALL_END_MISSED = "call.end_missed"
+    CALL_CORRECTED = "call.corrected"
+    FEED_PROGRESS = "threecx.feed.progress"
+
+
+class EnvelopeError(ValueError):
+    """A record's headers are not the ones of this contract; the record is bad data and goes to the dead letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a record says about itself.
+
+    `time` of a webhook is when ingest received it; of a session event the received time of its last cause.
+    `ingest` names the ingest instance; `ingest_sequence` counts what that instance accepted (ticks have none).
+    """
+
+    id: str
+    pbx: str
+    type: Type
+    time: datetime
+    content_type: str | None = None
+    ingest: str | None = None
+    ingest_sequence: int | None = None
+
+
+def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
+    """The headers of `envelope`, in a fixed order."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", envelope.id.encode()),
+        ("ce_source", source_of(envelope.pbx).encode()),
+        ("ce_type", envelope.type.value.encode()),
+        ("ce_time", times.to_text(envelope.time).encode()),
+    ]
+    if envelope.content_type is not None:
+        # surrogateescape: a sender's content type is arbitrary bytes and is passed on as it came.
+        headers.append(("content-type", envelope.content_type.encode("utf-8", "surrogateescape")))
+    if envelope.ingest is not None:
+        headers.append(("ingest", envelope.ingest.encode()))
+    if envelope.ingest_sequence is not None:
+        headers.append(("ingest_sequence", str(envelope.ingest_sequence).encode()))
+    return headers
+
+
+def decode(headers: Iterable[tuple[str, bytes]]) -> Envelope:
+    """The envelope in `headers` (unknown ones are ignored); raises EnvelopeError with what is wrong."""
+    found = {name: value for name, value in headers if value is not None}
+    try:
+        source = found["ce_source"].decode()
+        sequence = found.get("ingest_sequence")
+        ingest = found.get("ingest")
+        content_type = found.get("content-type")
+        return Envelope(
+            id=found["ce_id"].decode(),
+            pbx=pbx_of(source),
+            type=Type(found["ce_type"].decode()),
+            time=times.from_text(found["ce_time"].decode()),
+            content_type=None if content_type is None else content_type.decode("utf-8", "surrogateescape"),
+            ingest=None if ingest is None else ingest.decode(),
+            ingest_sequence=None if sequence is None else int(sequence),
+        )
+    except KeyError as missing:
+        message = f"header {missing} is missing"
+        raise EnvelopeError(message) from None
+    except (ValueError, OverflowError) as error:
+        message = f"unreadable header: {error}"
+        raise EnvelopeError(message) from None
+
+
+def source_of(pbx: str) -> str:
+    """``/pbx/{pbx}``, the ``ce_source`` of everything about that PBX."""
+    return f"/pbx/{pbx}"
+
+
+def pbx_of(source: str) -> str:
+    """The PBX named by a ``ce_source``; raises ValueError for another source."""
+    prefix, _, pbx = source.partition("/pbx/")
+    if prefix or not pbx:
+        message = f"ce_source {source!r} is not /pbx/NAME"
+        raise ValueError(message)
+    return pbx

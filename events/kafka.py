@@ -1,0 +1,171 @@
+"""How the services talk to Kafka: settings, one profile of options per use (each non-default with its reason), topics.
+
+Options are those of aiokafka 0.14. What they rest on was measured: see the README, "Decisions".
+"""
+
+import ssl
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError
+from pydantic import Field, SecretStr
+
+from events import topics
+from events.settings import ConfigurationError, Settings
+from events.topics import TopicSet
+
+Options = dict[str, Any]
+
+
+class SecurityProtocol(StrEnum):
+    """Kafka's own names."""
+
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+
+class KafkaSettings(Settings):
+    """The variables about the broker and the topics."""
+
+    kafka_bootstrap_servers: str = Field(default="127.0.0.1:9092", description="host:port, comma-separated.")
+    kafka_security_protocol: SecurityProtocol = Field(default=SecurityProtocol.PLAINTEXT, description="Kafka's name.")
+    kafka_security_sasl_mechanism: str = Field(
+        default="SCRAM-SHA-512", pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$", description="With SASL_*."
+    )
+    kafka_security_sasl_username: str | None = Field(default=None, description="With SASL_*.")
+    kafka_security_sasl_password: SecretStr | None = Field(default=None, description="With SASL_*.")
+    kafka_security_ca_file: Path | None = Field(default=None, description="PEM; empty: the system's authorities.")
+    kafka_security_certificate_file: Path | None = Field(default=None, description="PEM of the client, for mutual TLS.")
+    kafka_security_key_file: Path | None = Field(default=None, description="PEM of the client's key.")
+    kafka_topic_prefix: str = Field(default="threecx", pattern=r"^[a-zA-Z0-9._-]{1,200}$", description="Of each topic.")
+    kafka_topic_partitions: int = Field(default=12, ge=1, le=10_000, description="Of every topic, fixed for its life.")
+    kafka_topic_replication: int = Field(default=1, ge=1, le=9, description="Copies of each partition.")
+
+    @property
+    def topic_set(self) -> TopicSet:
+        """The names of the topics."""
+        return TopicSet(self.kafka_topic_prefix)
+
+
+def connection(settings: KafkaSettings) -> Options:
+    """Where the broker is and how to be let in; raises ConfigurationError for files that cannot be used."""
+    options: Options = {
+        # A list: FastStream takes no comma-separated text.
+        "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
+        "security_protocol": settings.kafka_security_protocol.value,
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_security_sasl_password
+        options["sasl_mechanism"] = settings.kafka_security_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_security_sasl_username
+        options["sasl_plain_password"] = None if password is None else password.get_secret_value()
+    return options
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_security_ca_file)
+        if settings.kafka_security_certificate_file is not None:
+            context.load_cert_chain(settings.kafka_security_certificate_file, settings.kafka_security_key_file)
+    except (OSError, ssl.SSLError) as error:
+        message = f"KAFKA_SECURITY_*_FILE: the TLS files cannot be used ({error}); give readable PEM files"
+        raise ConfigurationError(message) from None
+    return context
+
+
+def forwarder_producer(settings: KafkaSettings) -> Options:
+    """Ingest's producer: in order, no duplicates of its own, durable."""
+    return {
+        **connection(settings),
+        "acks": "all",  # what is acknowledged survives the loss of a broker (with replication)
+        "enable_idempotence": True,  # a retry inside the client neither doubles nor reorders
+        "linger_ms": 0,  # batches form by themselves while one is in flight; lingering only adds latency
+        "compression_type": None,  # bodies are small and the log is read by anybody
+        "request_timeout_ms": 10_000,  # a dead broker is noticed within the tick's patience
+        "retry_backoff_ms": 100,
+        "max_request_size": 1_048_576,
+    }
+
+
+def transactional_producer(settings: KafkaSettings, transactional_id: str) -> Options:
+    """The producer of one input partition; its id fences whoever had the partition before."""
+    return {
+        **connection(settings),
+        "transactional_id": transactional_id,
+        "acks": "all",
+        "enable_idempotence": True,
+        "linger_ms": 0,
+        "compression_type": None,
+        # Below the session timeout: a transaction that its dead owner left is aborted before a new owner reads.
+        "transaction_timeout_ms": 10_000,
+        "request_timeout_ms": 9_000,
+        "retry_backoff_ms": 20,
+        "max_request_size": 1_048_576,
+    }
+
+
+def committed_reader(settings: KafkaSettings) -> Options:
+    """A consumer that keeps its own position and sees only committed records, each of them."""
+    return {
+        **connection(settings),
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,  # positions are committed with what they led to, never by a timer
+        "auto_offset_reset": "earliest",  # a new reader starts at the beginning: nothing is skipped
+        "fetch_max_wait_ms": 250,
+        "session_timeout_ms": 15_000,
+        "heartbeat_interval_ms": 3_000,
+        "request_timeout_ms": 20_000,
+        "max_partition_fetch_bytes": 4_194_304,
+    }
+
+
+async def ensure_topics(settings: KafkaSettings, wanted: tuple[topics.Topic, ...] = topics.ALL) -> None:
+    """Create the topics that are missing; raises ConfigurationError when one has another partition count.
+
+    Safe to call from several processes at once. A broker out of reach raises aiokafka.errors.KafkaError.
+    """
+    admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=10_000)
+    await admin.start()
+    try:
+        names = {settings.topic_set.name(topic): topic for topic in wanted}
+        existing = await _partition_counts(admin, list(names))
+        missing = [_new_topic(settings, name, names[name]) for name in names if name not in existing]
+        if missing:
+            await _create(admin, missing)
+            existing = await _partition_counts(admin, list(names))
+    finally:
+        await admin.close()
+    for name, count in existing.items():
+        if count != settings.kafka_topic_partitions:
+            message = (
+                f"KAFKA_TOPIC_PARTITIONS: {settings.kafka_topic_partitions}, but topic {name} has {count} partitions;"
+                " set the variable to that, or choose another KAFKA_TOPIC_PREFIX and replay into it"
+            )
+            raise ConfigurationError(message)
+
+
+def _new_topic(settings: KafkaSettings, name: str, topic: topics.Topic) -> NewTopic:
+    return NewTopic(
+        name, settings.kafka_topic_partitions, settings.kafka_topic_replication, topic_configs=dict(topic.configs)
+    )
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:
+    response = await admin.create_topics(missing)
+    for name, code, *rest in response.topic_errors:
+        # Another process may have created it in the meantime: then it is there, which is what was wanted.
+        if code not in {0, TopicAlreadyExistsError.errno}:
+            message = f"topic {name} cannot be created (Kafka error {code} {rest}); check the broker's permissions"
+            raise ConfigurationError(message)
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, names: list[str]) -> Mapping[str, int]:
+    found = await admin.describe_topics(names)
+    return {one["topic"]: len(one["partitions"]) for one in found if one["error_code"] == 0}

@@ -1,0 +1,85 @@
+"""The topics: one table of names, cleanup and retention. See the design, section 2.4."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it is created: `suffix` follows the prefix, `configs` are Kafka topic configs."""
+
+    suffix: str
+    holds: str
+    configs: MappingProxyType[str, str]
+
+
+def _topic(suffix: str, holds: str, **configs: str) -> Topic:
+    return Topic(suffix, holds, MappingProxyType({name.replace("_", "."): value for name, value in configs.items()}))
+
+
+WEBHOOKS = _topic(
+    "webhooks",
+    "raw webhooks and clock ticks, as ingest received them; the truth that everything is rebuilt from",
+    cleanup_policy="delete",
+    retention_ms=str(400 * DAY_MS),
+    # The received time is in ce_time; the broker's own append time drives retention, whatever a clock says.
+    message_timestamp_type="LogAppendTime",
+)
+CALL_SESSIONS = _topic(
+    "call-sessions",
+    "session events, for everybody; and feed progress, for the projections",
+    cleanup_policy="delete",
+    retention_ms=str(400 * DAY_MS),
+    message_timestamp_type="LogAppendTime",
+)
+CHANGELOG = _topic(
+    "call-sessions.changelog",
+    "the processors' state: one record per kept call, one per known e-mail, one per partition",
+    cleanup_policy="compact",
+    # Small segments and an eager cleaner keep the restore short.
+    segment_bytes=str(64 * 1024 * 1024),
+    min_cleanable_dirty_ratio="0.2",
+    message_timestamp_type="LogAppendTime",
+)
+DEAD_LETTERS = _topic(
+    "dead-letters",
+    "records that could not be used, whole, with origin and reason in headers",
+    cleanup_policy="delete",
+    retention_ms=str(400 * DAY_MS),
+    message_timestamp_type="LogAppendTime",
+)
+
+ALL = (WEBHOOKS, CALL_SESSIONS, CHANGELOG, DEAD_LETTERS)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSet:
+    """The names of one co-partitioned set of topics; another prefix is another set (a replay, a test)."""
+
+    prefix: str
+
+    def name(self, topic: Topic) -> str:
+        """The topic's full name, such as ``threecx.webhooks``."""
+        return f"{self.prefix}.{topic.suffix}"
+
+    @property
+    def webhooks(self) -> str:
+        """Raw webhooks and ticks."""
+        return self.name(WEBHOOKS)
+
+    @property
+    def call_sessions(self) -> str:
+        """Session events and feed progress."""
+        return self.name(CALL_SESSIONS)
+
+    @property
+    def changelog(self) -> str:
+        """The processors' state."""
+        return self.name(CHANGELOG)
+
+    @property
+    def dead_letters(self) -> str:
+        """What could not be used."""
+        return self.name(DEAD_LETTERS)

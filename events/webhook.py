@@ -1,0 +1,66 @@
+"""What a webhook's body says, once read: a start, an end, or a reason why it says neither.
+
+Values, not text: `events.reading` makes them, the processors pair them. See the design, section 4.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from events.session import Direction, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One side of a call.
+
+    `text` is as sent (null when nothing was); `e164` where it could be had; `digits` the digits without leading zeros,
+    for comparison; `withheld` when the number was suppressed, which proves neither sameness nor difference.
+    """
+
+    text: str | None
+    e164: str | None
+    digits: str
+    withheld: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A call began. `started_at` is what the PBX said, null when it said nothing readable."""
+
+    extension: str | None
+    email: str | None
+    direction: Direction
+    caller: Party
+    callee: Party
+    call_id: str | None
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A call ended. `duration_s`: whole seconds from answer to end, 0 is a value, null when not said.
+
+    `outcome` is `UNKNOWN` unless the direction word says missed or not answered or a duration says answered.
+    """
+
+    extension: str | None
+    email: str | None
+    direction: Direction
+    caller: Party
+    callee: Party
+    call_id: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_s: int | None
+    outcome: Outcome
+    recording_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The body holds no webhook at all; `reason` is a sentence without any of the body's content."""
+
+    reason: str
+
+
+Reading = Start | End | Unreadable

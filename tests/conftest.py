@@ -1,0 +1,71 @@
+"""Fixtures: a real broker and a real database per session; topics and a database of its own per test."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from deploy.local.broker import Broker, running
+from events.kafka import KafkaSettings, ensure_topics
+from tests import postgres
+
+TEST_PARTITIONS = 4
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the broker is: the given one, else a local one for this session."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        yield given
+        return
+    with running(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker of the test's own, to be killed and started again."""
+    with running(tmp_path_factory.mktemp("own-kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def kafka(bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
+    """Settings for the broker, with a fresh set of topics created."""
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=bootstrap_servers,
+        kafka_topic_prefix=topic_prefix,
+        kafka_topic_partitions=TEST_PARTITIONS,
+    )
+    await ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL, without a database, of the session's PostgreSQL."""
+    with postgres.server(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """URL of a fresh database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    engine = create_async_engine(f"{postgres_server}/postgres", isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(f'create database "{name}"'))
+    yield f"{postgres_server}/{name}"
+    async with engine.connect() as connection:
+        await connection.execute(text(f'drop database "{name}" with (force)'))
+    await engine.dispose()
