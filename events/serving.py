@@ -1,0 +1,128 @@
+"""How the services run and speak HTTP: one entry point, one listening socket, problem+json, metrics.
+
+Source: RFC 9457 for the errors. Each service decides what it serves; how it is served is the same.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from http import HTTPStatus
+
+import structlog
+import uvicorn
+import uvloop
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from events import logs
+from events.metrics import Metrics
+from events.settings import ConfigurationError, Settings, SettingsT, exit_with, load
+
+LISTEN_BACKLOG = 2_048
+KEEP_ALIVE_S = 75
+
+log = structlog.get_logger()
+
+
+def run(service: str, settings_class: type[SettingsT], main: Callable[[SettingsT], Awaitable[None]]) -> None:
+    """Run a service until SIGTERM or SIGINT; a bad configuration is one sentence and exit status 2."""
+    try:
+        settings = load(settings_class)
+        logs.configure(service, settings)
+        uvloop.run(_until_stopped(main, settings))
+    except ConfigurationError as error:
+        exit_with(service, error)
+    sys.exit(0)
+
+
+async def _until_stopped(main: Callable[[SettingsT], Awaitable[None]], settings: SettingsT) -> None:
+    task = asyncio.ensure_future(main(settings))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def ensure_data_dir(settings: Settings) -> None:
+    """Make DATA_DIR when it is not there; raises ConfigurationError when nothing can be written in it."""
+    folder = settings.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        message = f"DATA_DIR: {folder} cannot be written ({error.strerror}); name a folder that this user may write"
+        raise ConfigurationError(message) from None
+
+
+def listen(host: str, port: int, variable: str) -> socket.socket:
+    """Return a listening TCP socket; raises ConfigurationError naming `variable` when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        message = f"{variable}: {host}:{port} cannot be listened on ({error.strerror}); free it or set {variable}"
+        raise ConfigurationError(message) from None
+    listener.listen(LISTEN_BACKLOG)
+    listener.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the service's entry point owns the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket, grace_s: float, connections_max: int) -> AsyncIterator[None]:
+    """Serve `app` for the length of the block; then answer what is in flight, for at most `grace_s`."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",  # the composition root starts and stops everything, in its order
+        access_log=False,  # addresses and paths are personal data; the metrics count
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,  # the client's address is decided in one place of ours
+        backlog=LISTEN_BACKLOG,
+        limit_concurrency=connections_max,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, int(grace_s)),
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error as application/problem+json; `detail` says what to do and holds nothing of the request."""
+    return JSONResponse(
+        {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail},
+        status.value,
+        dict(headers or {}),
+        media_type="application/problem+json",
+    )
+
+
+def exposition(metrics: Metrics) -> Response:
+    """Answer for ``GET /metrics``: the Prometheus text format."""
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

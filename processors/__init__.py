@@ -1,0 +1,1 @@
+"""The processors: raw webhooks in, call sessions out, exactly once."""

@@ -1,0 +1,57 @@
+"""The processors' composition root: settings, topics, the runner, /metrics and /health."""
+
+import asyncio
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from events.kafka import ensure_topics
+from events.metrics import Metrics
+from events.pbx import pbxs_of
+from events.serving import exposition, listen, serving
+from processors.runner import Runner
+from processors.settings import ProcessorsSettings
+
+BROKER_RETRY_S: Final = 1.0
+CONNECTIONS_MAX: Final = 64
+GRACE_S: Final = 2.0
+
+log = structlog.get_logger()
+
+
+async def main(settings: ProcessorsSettings) -> None:
+    """Run until cancelled; raises ConfigurationError for what no retry can help."""
+    pbxs = pbxs_of(settings)
+    metrics = Metrics("processors")
+    runner = Runner(settings, pbxs, metrics)
+    listener = listen(settings.processors_host, settings.processors_port, "PROCESSORS_PORT")
+    async with serving(_http(runner, metrics), listener, GRACE_S, CONNECTIONS_MAX):
+        await _topics_there(settings)
+        log.info("processing", group=settings.processors_application, topic=settings.topic_set.webhooks)
+        await runner.run()
+
+
+async def _topics_there(settings: ProcessorsSettings) -> None:
+    while True:
+        try:
+            await ensure_topics(settings)
+        except (KafkaError, OSError) as error:
+            log.warning("waiting for Kafka", servers=settings.kafka_bootstrap_servers, error=type(error).__name__)
+            await asyncio.sleep(BROKER_RETRY_S)
+        else:
+            return
+
+
+def _http(runner: Runner, metrics: Metrics) -> Starlette:
+    async def health(_request: Request) -> Response:
+        return JSONResponse(runner.health())
+
+    async def exposed(_request: Request) -> Response:
+        return exposition(metrics)
+
+    return Starlette(routes=[Route("/health", health), Route("/metrics", exposed)])

@@ -1,0 +1,163 @@
+"""Owning one partition: fence, restore, then transaction after transaction, and all over again after a failure.
+
+On assignment, in this order: 1. start the producer: this fences the previous owner and settles its transaction;
+2. restore the changelog; 3. read the committed offset; 4. seek and consume. The changelog's next offset and the
+committed one are written in one transaction, so they are equal; where they are not, the changelog's holds, and the
+mismatch is counted, because the state must never miss or repeat an input.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from events.metrics import Metrics
+from events.pbx import Pbx
+from processors.restore import restored_task
+from processors.settings import ProcessorsSettings
+from processors.task import Batch, InputRecord, Task
+from processors.transaction import Fenced, TransactionFailed, Transactions
+
+BACKOFF_S_MIN: Final = 0.1
+BACKOFF_S_MAX: Final = 5.0
+
+log = structlog.get_logger()
+
+
+class Owner:
+    """A process's hold on one partition of ``threecx.webhooks``."""
+
+    def __init__(
+        self,
+        settings: ProcessorsSettings,
+        pbxs: Mapping[str, Pbx],
+        metrics: Metrics,
+        consumer: AIOKafkaConsumer,
+        partition: int,
+    ) -> None:
+        """Nothing happens before `run`; until then the partition must be paused."""
+        self._settings = settings
+        self._pbxs = pbxs
+        self._metrics = metrics
+        self._consumer = consumer
+        self.partition = TopicPartition(settings.topic_set.webhooks, partition)
+        self._queue: deque[InputRecord] = deque()
+        self._arrived = asyncio.Event()
+        self._consuming = False
+        self._stopping = False
+        self.next_offset = 0
+        self.state = "waiting"
+
+    def take(self, records: list[InputRecord]) -> None:
+        """Queue fetched records; ones from before a seek are dropped, and a full queue pauses the partition."""
+        if not self._consuming or self._stopping:
+            return
+        expected = self._queue[-1].offset + 1 if self._queue else self.next_offset
+        self._queue.extend(record for record in records if record.offset >= expected)
+        self._arrived.set()
+        if len(self._queue) > self._settings.processors_batch_records_max * 2:
+            self._consumer.pause(self.partition)
+
+    async def run(self) -> None:
+        """Own the partition until `stop`; operating faults are tried again for ever, anything else is raised."""
+        backoff_s = BACKOFF_S_MIN
+        while not self._stopping:
+            transactions = Transactions(self._settings, self.partition.partition)
+            try:
+                task = await self._take_over(transactions)
+                backoff_s = BACKOFF_S_MIN
+                await self._consume(transactions, task)
+            except Fenced:
+                # The new owner works already. If the group still thinks that we are it, we shall know by then.
+                self._failed("fenced")
+                await self._pause_for(self._settings.processors_session_timeout_s)
+            except (TransactionFailed, KafkaError, OSError, TimeoutError) as error:
+                self._failed("transaction" if isinstance(error, TransactionFailed) else "broker")
+                log.warning("partition starts over", partition=self.partition.partition, error=str(error))
+                await self._pause_for(backoff_s)
+                backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+            finally:
+                await transactions.discard()
+        self.state = "stopped"
+
+    async def stop(self) -> None:
+        """Finish the transaction at hand, then stop; returns at once, `run` ends soon after."""
+        self._stopping = True
+        self._arrived.set()
+
+    def _failed(self, reason: str) -> None:
+        self._consuming = False
+        self.state = "starting over"
+        self._metrics.counter("producer_replacements_total", reason).inc()
+
+    async def _pause_for(self, seconds: float) -> None:
+        """Wait, but no longer than until `stop`."""
+        self._arrived.clear()
+        if not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), seconds)
+
+    async def _take_over(self, transactions: Transactions) -> Task:
+        self.state = "taking over"
+        self._consumer.pause(self.partition)
+        self._queue.clear()
+        await transactions.start()
+        began = time.monotonic()
+        task = await restored_task(self._settings, self._pbxs, self.partition.partition)
+        committed = await self._consumer.committed(self.partition)
+        self._metrics.histogram("restore_seconds").observe(time.monotonic() - began)
+        if task.next_offset is not None and task.next_offset != committed:
+            self._metrics.counter("restored_offset_mismatches_total").inc()
+            log.error("the changelog's offset holds", partition=self.partition.partition, committed=committed)
+        self.next_offset = task.next_offset if task.next_offset is not None else (committed or 0)
+        if self._stopping or self.partition not in self._consumer.assignment():
+            return task
+        if self.next_offset:
+            self._consumer.seek(self.partition, self.next_offset)
+        else:
+            await self._consumer.seek_to_beginning(self.partition)
+        self._consuming = True
+        self._consumer.resume(self.partition)
+        self.state = "consuming"
+        log.info("partition taken over", partition=self.partition.partition, offset=self.next_offset)
+        return task
+
+    async def _consume(self, transactions: Transactions, task: Task) -> None:
+        limit = self._settings.processors_batch_records_max
+        self._note(task)
+        while not self._stopping:
+            self._arrived.clear()
+            if not self._queue:
+                await self._arrived.wait()
+                continue
+            # At once when idle, larger when busy: whatever came while the last transaction ran is the next one.
+            records = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
+            batch = task.process(records)
+            began = time.monotonic()
+            await transactions.commit(batch)
+            self._metrics.histogram("transaction_seconds").observe(time.monotonic() - began)
+            self._metrics.histogram("batch_records").observe(len(records))
+            self.next_offset = batch.next_offset
+            self._count(batch)
+            self._note(task)
+            if len(self._queue) <= limit and self.partition in self._consumer.paused():
+                self._consumer.resume(self.partition)
+
+    def _count(self, batch: Batch) -> None:
+        self._metrics.counter("transactions_total", "committed").inc()
+        for (name, label), count in batch.counts.items():
+            self._metrics.counter(f"{name}_total", label).inc(count)
+
+    def _note(self, task: Task) -> None:
+        partition = str(self.partition.partition)
+        self._metrics.gauge("open_calls", partition).set(task.open_calls)
+        self._metrics.gauge("kept_calls", partition).set(task.kept_calls)
+        self._metrics.gauge("stream_timestamp_seconds", partition).set(task.stream_time.timestamp())
+        end = self._consumer.highwater(self.partition)
+        self._metrics.gauge("lag_records", partition).set(max(0, (end or 0) - self.next_offset))

@@ -1,0 +1,309 @@
+"""Pairing: starts and ends into calls, by the table of the design's section 4. Pure.
+
+`(state, input) -> (state, [session events])`: the state is the task's `Calls`, updated in place, so that the cost of
+an event does not grow with the calls that are open; the same state and input always give the same events.
+
+| situation                                                 | where                     |
+|-----------------------------------------------------------|---------------------------|
+| start, then its end                                       | `on_start`, `on_end`      |
+| end, no start ever                                        | `_end_alone`              |
+| end first, start later                                    | `_start_of_ended`         |
+| the same start or end again                               | `on_start`, `on_end`: nothing |
+| an end again, with more in it                             | `_more_detail`            |
+| start, no end by the ceiling; superseded after the grace  | `on_deadline`             |
+| a newer call of that agent begins                         | `_mark_superseded`        |
+| the party starts with another agent                       | `_move`                   |
+| the party's end comes with another agent                  | `_party_left`             |
+| the true end after all                                    | `_true_end` (by `on_end`) |
+| two calls at once; missed call while on another           | `on_end`: an end closes its own |
+
+What the design leaves open and is decided here: a missed or not answered end never shows that a party left (nobody
+talked, nobody left); a late start is judged against what is known by then, so a leg that is already contradicted is
+closed at once; "newer" and "earlier" are by the start's time, not by the order of arrival.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from events.session import Direction, EndReason, Outcome
+from events.session_events import CallEvent, Reason, session_id_of
+from events.webhook import End, Party, Start
+from processors import matching
+from processors.calls import Began, Call, Calls, Ended, Inferred, Origin, Superseded
+from processors.matching import Sides
+from processors.rules import Rules
+from processors.sessions import event_of
+
+SECOND_US = 1_000_000
+NOT_TAKEN = frozenset((Outcome.MISSED, Outcome.NOT_ANSWERED))
+_REASON = {
+    EndReason.TIMEOUT: Reason.TIMEOUT,
+    EndReason.SUPERSEDED: Reason.SUPERSEDED,
+    EndReason.MOVED: Reason.MOVED,
+    EndReason.PARTY_LEFT: Reason.PARTY_LEFT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Where an event belongs and when: the record's key and PBX, its origin, and live time."""
+
+    key: str
+    pbx: str
+    origin: Origin
+    live_us: int
+    shared_extensions: frozenset[str] = frozenset()
+
+
+def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[CallEvent]:
+    """A call began: again, or late for an end that is known, or a new one, which can contradict others."""
+    began = Began(given.origin, start.started_at)
+    sides = Sides(start.direction, start.caller, start.callee, start.call_id)
+    mine = list(calls.of_agent(given.key, start.extension, start.email))
+    if any(matching.is_same_start(call, sides, began, rules) for call in mine):
+        return []
+    waiting = [(c, began, c.ended) for c in mine if c.began is None and isinstance(c.ended, Ended)]
+    late = matching.match(waiting, sides, rules, withheld=True)
+    if late is not None:
+        return [_start_of_ended(calls, late.call, start, began)]
+    return _new_call(calls, start, began, given)
+
+
+def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[CallEvent]:
+    """A call ended: again, or of a start that is known (whatever was inferred of it), or alone."""
+    ended = Ended(given.origin, end.started_at, end.ended_at, end.duration_s, end.outcome, end.recording_url)
+    sides = Sides(end.direction, end.caller, end.callee, end.call_id)
+    mine = list(calls.of_agent(given.key, end.extension, end.email))
+    again = next((call for call in mine if matching.is_same_end(call, sides, ended, rules)), None)
+    if again is not None:
+        return _more_detail(calls, again, end, ended)
+    lacking = [(c, c.began, ended) for c in mine if c.lacks_end and c.began is not None]
+    found = matching.match(lacking, sides, rules, withheld=end.outcome not in NOT_TAKEN)
+    told = _end_alone(calls, end, ended, given) if found is None else _true_end(calls, found, end, ended, given)
+    events = [told]
+    if end.outcome not in NOT_TAKEN:
+        events += _party_left(calls, end, ended, given)
+    return events
+
+
+def on_deadline(calls: Calls, session_id: str, live_us: int, rules: Rules) -> list[CallEvent]:
+    """A deadline of this call is due: it is inferred to have ended, or, when it has, is kept no longer."""
+    call = calls.by_id[session_id]
+    if not call.is_open:
+        calls.drop(session_id)
+        return []
+    began = _began(call)
+    if call.superseded is not None and live_us >= _grace_end_us(call.superseded, rules):
+        newer = call.superseded.began
+        inferred = Inferred(EndReason.SUPERSEDED, began.moment, max(newer.moment, began.moment), newer.origin)
+    else:
+        inferred = Inferred(EndReason.TIMEOUT, began.moment, None, None)
+    return [_infer(calls, call, inferred, live_us)]
+
+
+def deadline_us(call: Call, rules: Rules) -> int:
+    """When, in live time, something is due for this call; derived from the state, so timers need no storage."""
+    if call.closed_us is not None:
+        return call.closed_us + rules.closed_kept_s * SECOND_US
+    ceiling_us = call.opened_us + rules.call_duration_max_s * SECOND_US
+    return ceiling_us if call.superseded is None else min(ceiling_us, _grace_end_us(call.superseded, rules))
+
+
+def _grace_end_us(superseded: Superseded, rules: Rules) -> int:
+    return superseded.since_us + rules.superseded_grace_s * SECOND_US
+
+
+def _began(call: Call) -> Began:
+    if call.began is None:
+        message = f"open call {call.session_id} without a start"
+        raise AssertionError(message)
+    return call.began
+
+
+def _keep(calls: Calls, said: tuple[Call, CallEvent]) -> CallEvent:
+    call, event = said
+    calls.put(call)
+    return event
+
+
+def _new_call(calls: Calls, start: Start, began: Began, given: Input) -> list[CallEvent]:
+    """`call.started`; then what the new call says of others, and what others already say of it."""
+    call = Call(
+        session_id=session_id_of(given.origin.ce_id),
+        key=given.key,
+        pbx=given.pbx,
+        extension=start.extension,
+        email=start.email,
+        direction=start.direction,
+        caller=start.caller,
+        callee=start.callee,
+        call_id=start.call_id,
+        began=began,
+        ended=None,
+        superseded=None,
+        opened_us=given.live_us,
+        closed_us=None,
+        revision=0,
+        first_received_at=given.origin.received_at,
+    )
+    events = [_keep(calls, event_of(None, call, Reason.STARTED, given.origin))]
+    _mark_superseded(calls, calls.by_id[call.session_id], given)
+    return events + list(_move(calls, calls.by_id[call.session_id], given))
+
+
+def _start_of_ended(calls: Calls, call: Call, start: Start, began: Began) -> CallEvent:
+    """End first, start later: one call, corrected; never a call left open."""
+    after = replace(_filled(call, start), began=began)
+    end_origin = call.ended.origin if isinstance(call.ended, Ended) else None
+    return _keep(calls, event_of(call, after, Reason.START_AFTER_END, end_origin, began.origin))
+
+
+def _mark_superseded(calls: Calls, new: Call, given: Input) -> None:
+    """From now on the grace runs for each older open call of the agent, and for the new one if it is the older.
+
+    Never for the empty agent or a shared or queue extension: there several calls at once are the rule.
+    """
+    if new.extension is None or new.extension in given.shared_extensions:
+        return
+    moment = _began(new).moment
+    newer: Call | None = None
+    for other in list(calls.of_agent(given.key, new.extension, None)):
+        if not other.is_open or other.session_id == new.session_id:
+            continue
+        if _began(other).moment > moment:
+            newer = min(newer or other, other, key=lambda call: _began(call).moment)
+        elif other.superseded is None:
+            calls.put(replace(other, superseded=Superseded(given.live_us, _began(new))))
+    if newer is not None:
+        calls.put(replace(new, superseded=Superseded(given.live_us, _began(newer))))
+
+
+def _move(calls: Calls, new: Call, given: Input) -> Iterator[CallEvent]:
+    """The same external party starts with another agent (a transfer, or ring-all): the earlier leg has moved."""
+    party = new.external
+    if party is None:
+        return
+    began = _began(new)
+    later: Began | None = None
+    for leg in list(calls.of_party(given.key, party)):
+        if _same_agent(leg, new.extension, new.email):
+            continue
+        if leg.is_open and _began(leg).moment <= began.moment:
+            moved = Inferred(EndReason.MOVED, _began(leg).moment, began.moment, given.origin)
+            yield _infer(calls, leg, moved, given.live_us)
+        elif leg.began is not None and leg.is_open:
+            later = min(later or leg.began, leg.began, key=lambda one: one.moment)
+    if later is not None:
+        moved = Inferred(EndReason.MOVED, began.moment, later.moment, later.origin)
+        yield _infer(calls, new, moved, given.live_us)
+        return
+    left = _end_of_party(calls, new, party, began, given)
+    if left is not None:
+        gone = Inferred(EndReason.PARTY_LEFT, began.moment, left.moment, left.origin)
+        yield _infer(calls, new, gone, given.live_us)
+
+
+def _end_of_party(calls: Calls, new: Call, party: Party, began: Began, given: Input) -> Ended | None:
+    """The first known end of that party with another agent, reported not before this start that came late."""
+    ends = [
+        leg.ended
+        for leg in calls.of_party(given.key, party)
+        if isinstance(leg.ended, Ended)
+        and not _same_agent(leg, new.extension, new.email)
+        and leg.ended.outcome not in NOT_TAKEN
+        and leg.ended.moment >= began.moment
+    ]
+    return min(ends, key=lambda ended: ended.moment, default=None)
+
+
+def _party_left(calls: Calls, end: End, ended: Ended, given: Input) -> Iterator[CallEvent]:
+    """An end of that party came with another agent: legs still open that began not after it have ended too."""
+    external = {Direction.INBOUND: end.caller, Direction.OUTBOUND: end.callee}.get(end.direction)
+    if external is None or external.withheld:
+        return
+    for leg in list(calls.of_party(given.key, external)):
+        if leg.is_open and not _same_agent(leg, end.extension, end.email) and _began(leg).moment <= ended.moment:
+            gone = Inferred(EndReason.PARTY_LEFT, _began(leg).moment, ended.moment, given.origin)
+            yield _infer(calls, leg, gone, given.live_us)
+
+
+def _same_agent(call: Call, extension: str | None, email: str | None) -> bool:
+    if call.extension is not None and extension is not None:
+        return call.extension == extension
+    if call.email is not None and email is not None:
+        return call.email.lower() == email.lower()
+    return call.extension is extension is None and call.email is email is None
+
+
+def _infer(calls: Calls, call: Call, inferred: Inferred, live_us: int) -> CallEvent:
+    """`call.end_missed`: the agent is free at once; no duration, only bounds."""
+    after = replace(call, ended=inferred, superseded=None, closed_us=live_us)
+    reason = _REASON[inferred.reason]
+    return _keep(calls, event_of(call, after, reason, _began(call).origin, inferred.contradiction))
+
+
+def _true_end(calls: Calls, found: matching.Match, end: End, ended: Ended, given: Input) -> CallEvent:
+    """The end of a known start; a correction when an end had been inferred."""
+    call = found.call
+    after = replace(_filled(call, end), ended=ended, superseded=None, closed_us=given.live_us)
+    reason = found.reason if call.is_open else Reason.TRUE_END
+    contradiction = call.ended.contradiction if isinstance(call.ended, Inferred) else None
+    return _keep(calls, event_of(call, after, reason, _began(call).origin, contradiction, ended.origin))
+
+
+def _end_alone(calls: Calls, end: End, ended: Ended, given: Input) -> CallEvent:
+    """An end without a start: the normal case for some PBXs, and for calls that nobody took."""
+    call = Call(
+        session_id=session_id_of(given.origin.ce_id),
+        key=given.key,
+        pbx=given.pbx,
+        extension=end.extension,
+        email=end.email,
+        direction=end.direction,
+        caller=end.caller,
+        callee=end.callee,
+        call_id=end.call_id,
+        began=None,
+        ended=ended,
+        superseded=None,
+        opened_us=given.live_us,
+        closed_us=given.live_us,
+        revision=0,
+        first_received_at=given.origin.received_at,
+    )
+    reason = Reason.NOT_TAKEN if end.outcome in NOT_TAKEN else Reason.END_WITHOUT_START
+    return _keep(calls, event_of(None, call, reason, given.origin))
+
+
+def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[CallEvent]:
+    """The same end again: nothing, unless it says something that was not known."""
+    kept = call.ended
+    if not isinstance(kept, Ended):
+        message = f"call {call.session_id} has no reported end"
+        raise TypeError(message)
+    fuller = replace(
+        kept,
+        started_at=kept.started_at or again.started_at,
+        ended_at=kept.ended_at or again.ended_at,
+        duration_s=again.duration_s if kept.duration_s is None else kept.duration_s,
+        outcome=again.outcome if kept.outcome is Outcome.UNKNOWN else kept.outcome,
+        recording_url=kept.recording_url or again.recording_url,
+    )
+    after = replace(_filled(call, end), ended=fuller)
+    if after == call:
+        return []
+    start_origin = call.began.origin if call.began is not None else None
+    return [_keep(calls, event_of(call, after, Reason.MORE_DETAIL, start_origin, kept.origin, again.origin))]
+
+
+def _filled(call: Call, event: Start | End) -> Call:
+    """The call with what it did not know before; what it knew stays."""
+    return replace(
+        call,
+        extension=event.extension if call.extension is None else call.extension,
+        email=event.email if call.email is None else call.email,
+        direction=event.direction if call.direction is Direction.UNKNOWN else call.direction,
+        caller=event.caller if call.caller.text is None else call.caller,
+        callee=event.callee if call.callee.text is None else call.callee,
+        call_id=event.call_id if call.call_id is None else call.call_id,
+    )

@@ -1,0 +1,39 @@
+"""Restoring one partition's task from the changelog, up to the last committed record."""
+
+import asyncio
+from collections.abc import Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from events.kafka import committed_reader
+from events.pbx import Pbx
+from processors.settings import ProcessorsSettings
+from processors.task import Task
+
+FETCH_TIMEOUT_MS = 500
+FETCH_RECORDS_MAX = 10_000
+
+
+async def restored_task(settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], partition: int) -> Task:
+    """A task with the state that the changelog holds; call it after the previous owner was fenced.
+
+    `end_offsets` is the last stable offset under read_committed, and the position moves past aborted records, so the
+    loop ends. Raises aiokafka's KafkaError when the broker is away, ChangelogError for a record that is not ours.
+    """
+    changelog = TopicPartition(settings.topic_set.changelog, partition)
+    task = Task(partition, settings.rules, pbxs, settings.topic_set.webhooks)
+    consumer = AIOKafkaConsumer(**committed_reader(settings), group_id=None)
+    await consumer.start()
+    try:
+        consumer.assign([changelog])
+        end = (await consumer.end_offsets([changelog]))[changelog]
+        await consumer.seek_to_beginning(changelog)
+        while await consumer.position(changelog) < end:
+            fetched = await consumer.getmany(changelog, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS_MAX)
+            for record in fetched.get(changelog, ()):
+                task.restore(record.key, record.value)
+            await asyncio.sleep(0)  # heartbeats and the other partitions go on while a large state is read
+    finally:
+        await consumer.stop()
+    task.restored()
+    return task

@@ -1,0 +1,254 @@
+"""One partition's work: records in, session events, changelog and dead letters out. Pure: no clock, no I/O.
+
+For each record: 1. is it a repeat of ingest's? then nothing; 2. advance live time; 3. fire what is due, in the order
+(deadline, session id); 4. apply the record; 5. tell the progress when live time crossed a whole second.
+How the records are cut into batches changes no byte of the session events and nothing of the changelog's last values.
+"""
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TypeVar, assert_never
+
+from events import dead_letters, envelope, reading, session_events, times
+from events.envelope import Envelope, EnvelopeError, Type
+from events.pbx import DEFAULT_PBX, Pbx
+from events.session_events import CallEvent, FeedProgress
+from events.webhook import End, Start, Unreadable
+from processors import changelog, pairing
+from processors.calls import Call, Calls, Origin
+from processors.changelog import Email, Position
+from processors.live_time import INSTANCES_MAX, SECOND_US, LiveTime
+from processors.pairing import Input
+from processors.rules import Rules
+
+JSON_TYPE = "application/json"
+
+EventT = TypeVar("EventT", Start, End)
+
+
+@dataclass(frozen=True, slots=True)
+class InputRecord:
+    """A record of ``threecx.webhooks``, as consumed."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """A record to be written to the partition of its input; the topic is told by the list that it stands in."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes. `counts` are (metric, label) for the metric catalogue."""
+
+    next_offset: int
+    session_events: list[OutputRecord] = field(default_factory=list)
+    changelog: dict[bytes, bytes | None] = field(default_factory=dict)
+    dead_letters: list[OutputRecord] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class Task:
+    """The state of one partition and what its records do to it. Not to be used again after an exception."""
+
+    def __init__(self, partition: int, rules: Rules, pbxs: Mapping[str, Pbx], input_topic: str) -> None:
+        """Start empty; feed `restore` with the changelog, then call `restored`."""
+        self._partition = partition
+        self._rules = rules
+        self._pbxs = pbxs
+        self._input_topic = input_topic
+        self._calls = Calls()
+        self._emails: dict[tuple[str, str], str] = {}
+        self._position = Position(-1, LiveTime(), {}, {})
+        self._timers: list[tuple[int, str]] = []
+
+    @property
+    def next_offset(self) -> int | None:
+        """The next input offset that the changelog asks for; null when it holds no state."""
+        return None if self._position.next_offset < 0 else self._position.next_offset
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls are open."""
+        return self._calls.open_count
+
+    @property
+    def kept_calls(self) -> int:
+        """How many calls are kept, open or lately closed."""
+        return len(self._calls.by_id)
+
+    @property
+    def live_time_us(self) -> int:
+        """The partition's live time."""
+        return self._position.live_time.live_us
+
+    @property
+    def stream_time(self) -> datetime:
+        """The received time that last moved live time; 1970 when none has."""
+        return times.from_us(self._position.live_time.head_us)
+
+    def restore(self, key: bytes, value: bytes | None) -> None:
+        """Take in one changelog record, in the order of the log; raises ChangelogError for one that is not ours."""
+        if value is None:
+            session_id = changelog.session_id_in(key)
+            if session_id in self._calls.by_id:
+                self._calls.drop(session_id)
+            return
+        match changelog.decode(value):
+            case Call() as call:
+                self._calls.put(call)
+            case Email(key=owner, email=email, extension=extension):
+                self._emails[owner, email] = extension
+            case Position() as position:
+                self._position = position
+
+    def restored(self) -> None:
+        """End of the changelog: rebuild the timers, which are derived from the calls."""
+        self._calls.take_touched()
+        self._timers = [(pairing.deadline_us(call, self._rules), one) for one, call in self._calls.by_id.items()]
+        heapq.heapify(self._timers)
+
+    def process(self, records: Sequence[InputRecord]) -> Batch:
+        """Apply records of this partition, in offset order; returns what the transaction must write."""
+        batch = Batch(next_offset=records[-1].offset + 1)
+        touched: dict[str, bytes] = {}
+        for record in records:
+            self._apply(record, batch)
+            for session_id, key in self._calls.take_touched().items():
+                touched[session_id] = key
+                call = self._calls.by_id.get(session_id)
+                if call is not None:
+                    heapq.heappush(self._timers, (pairing.deadline_us(call, self._rules), session_id))
+        for session_id, key in touched.items():
+            kept = self._calls.by_id.get(session_id)
+            batch.changelog[key] = None if kept is None else changelog.encode_call(kept)
+        self._position.next_offset = batch.next_offset
+        batch.changelog[changelog.position_key(self._partition)] = changelog.encode_position(self._position)
+        return batch
+
+    def _apply(self, record: InputRecord, batch: Batch) -> None:
+        try:
+            said = envelope.decode(record.headers)
+        except EnvelopeError as error:
+            self._bury(record, str(error), "envelope", batch)
+            return
+        if self._is_repeat(said):
+            batch.counts["repeats", "sequence"] += 1
+            return
+        before_s = self.live_time_us // SECOND_US
+        if said.ingest is not None:
+            alarm = self._position.live_time.advance(said.ingest, times.to_us(said.time))
+            if alarm is not None:
+                batch.counts["clock_alarms", alarm] += 1
+        self._fire(batch)
+        match said.type:
+            case Type.WEBHOOK_RECEIVED:
+                self._webhook(record, said, batch)
+            case Type.CLOCK_TICK:
+                batch.counts["records", "tick"] += 1
+            case _:
+                self._bury(record, f"{said.type} does not belong on this topic", "type", batch)
+        if self.live_time_us // SECOND_US > before_s:
+            batch.session_events.append(self._progress(said, record.key))
+
+    def _is_repeat(self, said: Envelope) -> bool:
+        """Whether ingest forwarded this record before; it sends again after a crash, from an earlier sequence on."""
+        if said.ingest is None or said.ingest_sequence is None:
+            return False
+        sequences = self._position.sequences
+        highest = sequences.pop(said.ingest, -1)
+        sequences[said.ingest] = max(highest, said.ingest_sequence)
+        if len(sequences) > INSTANCES_MAX:
+            del sequences[next(iter(sequences))]
+        return said.ingest_sequence <= highest
+
+    def _fire(self, batch: Batch) -> None:
+        live_us = self.live_time_us
+        while self._timers and self._timers[0][0] <= live_us:
+            due_us, session_id = heapq.heappop(self._timers)
+            call = self._calls.by_id.get(session_id)
+            # A timer whose call has changed since is stale: its true deadline stands elsewhere in the heap.
+            if call is not None and pairing.deadline_us(call, self._rules) == due_us:
+                self._tell(pairing.on_deadline(self._calls, session_id, live_us, self._rules), call.key, batch)
+
+    def _webhook(self, record: InputRecord, said: Envelope, batch: Batch) -> None:
+        self._position.received_us[said.pbx] = max(self._position.received_us.get(said.pbx, 0), times.to_us(said.time))
+        pbx = self._pbxs.get(said.pbx) or self._pbxs[DEFAULT_PBX]
+        body = record.value or b""
+        key = record.key.decode("utf-8", "replace") if record.key is not None else said.pbx
+        origin = Origin(record.partition, record.offset, said.id, said.time, _digest(body))
+        given = Input(key, said.pbx, origin, self.live_time_us, pbx.shared_extensions)
+        found = reading.read(body, said.content_type, said.time, pbx)
+        match found:
+            case Start():
+                kind = "start"
+                events = pairing.on_start(self._calls, self._with_extension(found, key, batch), given, self._rules)
+            case End():
+                kind = "end"
+                events = pairing.on_end(self._calls, self._with_extension(found, key, batch), given, self._rules)
+            case Unreadable(reason=reason):
+                batch.counts["records", "unreadable"] += 1
+                self._bury(record, reason, "body", batch)
+                return
+            case _:
+                assert_never(found)
+        batch.counts["records", kind] += 1
+        if not events:
+            batch.counts["repeats", kind] += 1
+        self._tell(events, key, batch)
+
+    def _with_extension(self, event: EventT, key: str, batch: Batch) -> EventT:
+        """An event with an e-mail but no extension belongs to the extension last seen with that e-mail at that PBX."""
+        if event.email is None:
+            return event
+        email = event.email.lower()
+        if event.extension is None:
+            return replace(event, extension=self._emails.get((key, email)))
+        if self._emails.get((key, email)) != event.extension:
+            self._emails[key, email] = event.extension
+            fact = Email(key, email, event.extension)
+            batch.changelog[changelog.email_key(fact)] = changelog.encode_email(fact)
+        return event
+
+    def _tell(self, events: Sequence[CallEvent], key: str, batch: Batch) -> None:
+        for event in events:
+            batch.counts["session_events", event.type] += 1
+            batch.counts["decisions", event.reason] += 1
+            headers = envelope.encode(
+                Envelope(event.id, event.session.pbx, Type(event.type), event.time, content_type=JSON_TYPE)
+            )
+            batch.session_events.append(OutputRecord(key.encode(), session_events.encode(event), headers))
+
+    def _progress(self, said: Envelope, key: bytes | None) -> OutputRecord:
+        identity = hashlib.blake2b(said.id.encode(), digest_size=16, person=b"feed-progress").hexdigest()
+        progress = FeedProgress(
+            id=identity,
+            time=said.time,
+            live_time_us=self.live_time_us,
+            stream_time=self.stream_time,
+            received_at={pbx: times.from_us(us) for pbx, us in self._position.received_us.items()},
+        )
+        headers = envelope.encode(Envelope(identity, said.pbx, Type.FEED_PROGRESS, said.time, content_type=JSON_TYPE))
+        return OutputRecord(key, session_events.encode(progress), headers)
+
+    def _bury(self, record: InputRecord, reason: str, kind: str, batch: Batch) -> None:
+        batch.counts["dead_letters", kind] += 1
+        headers = dead_letters.headers(record.headers, reason, self._input_topic, record.partition, record.offset)
+        batch.dead_letters.append(OutputRecord(record.key, record.value, headers))
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=8).hexdigest()

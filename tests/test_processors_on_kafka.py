@@ -1,0 +1,175 @@
+"""The processors on a real Kafka: exactly once through kills, zombies and hand-overs; proven against the pure core."""
+
+import operator
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from deploy.local.broker import free_port
+from events import envelope
+from events.kafka import KafkaSettings
+from events.pbx import DEFAULT_PBX, Pbx
+from processors.rules import Rules
+from processors.task import InputRecord, Task
+from tests.builders import Log, cut, end, start
+from tests.conftest import TEST_PARTITIONS
+from tests.system import Service, append, committed_offsets, kafka_environment, read_committed
+from tests.waiting import eventually
+
+GROUP = "set by the fixture"
+
+Start = Callable[[], Service]
+
+
+def traffic(calls: int) -> list[InputRecord]:
+    """The same busy hour on every partition: calls of many agents, each PBX on its own partition."""
+    logs = []
+    for partition in range(TEST_PARTITIONS):
+        log = Log(partition, instance=f"ingest-{partition}")
+        for number in range(calls):
+            agent, party = str(200 + number % 7), f"+4122555{partition}{number % 50:03}"
+            log.webhook(number * 3, start(agent, party, t=number * 3), pbx=f"pbx{partition}")
+            if number % 5:
+                log.webhook(number * 3 + 2, end(agent, party, t=number * 3 + 2, duration=2), pbx=f"pbx{partition}")
+        logs.append(log.records)
+    return [record for one in logs for record in one]
+
+
+def expected(records: Sequence[InputRecord]) -> dict[int, list[tuple[bytes | None, bytes | None]]]:
+    """What the pure core says about the records: keys and values per partition, in order."""
+    found: dict[int, list[tuple[bytes | None, bytes | None]]] = {}
+    for partition in range(TEST_PARTITIONS):
+        task = Task(partition, Rules(), {DEFAULT_PBX: Pbx()}, "any")
+        mine = [replace(r, offset=i) for i, r in enumerate(r for r in records if r.partition == partition)]
+        found[partition] = [(out.key, out.value) for b in cut(mine, 500) for out in task.process(b).session_events]
+    return found
+
+
+async def found(kafka: KafkaSettings) -> dict[int, list[tuple[bytes | None, bytes | None]]]:
+    by_partition: dict[int, list[tuple[bytes | None, bytes | None]]] = defaultdict(list)
+    for record in await read_committed(kafka, kafka.topic_set.call_sessions):
+        by_partition[record.partition].append((record.key, record.value))
+    return dict(by_partition)
+
+
+async def done(kafka: KafkaSettings, records: Sequence[InputRecord], timeout_s: float = 60) -> None:
+    """Wait until the group's offsets stand at the end of what was written."""
+    counts = [sum(record.partition == number for record in records) for number in range(TEST_PARTITIONS)]
+
+    async def offsets() -> Sequence[int]:
+        return await committed_offsets(kafka, GROUP, kafka.topic_set.webhooks)
+
+    await eventually(offsets, lambda seen: list(seen) == counts, timeout_s)
+
+
+@pytest.fixture
+def processors(kafka: KafkaSettings, tmp_path: Path) -> Iterator[Start]:
+    """Starts processors of one group, and ends them with the test."""
+    started: list[Service] = []
+
+    def begin() -> Service:
+        environment = kafka_environment(kafka) | {
+            "PROCESSORS_PORT": str(free_port()),
+            "PROCESSORS_SESSION_TIMEOUT_S": "3",
+            "PROCESSORS_APPLICATION": GROUP,
+            "PROCESSORS_BATCH_RECORDS_MAX": "25",
+        }
+        started.append(Service("processors", environment, tmp_path / f"processors-{len(started)}.log"))
+        return started[-1]
+
+    yield begin
+    for service in started:
+        service.kill()
+
+
+@pytest.fixture(autouse=True)
+def group_per_test(monkeypatch: pytest.MonkeyPatch, topic_prefix: str) -> None:
+    monkeypatch.setattr("tests.test_processors_on_kafka.GROUP", f"processors-{topic_prefix}")
+
+
+async def test_sessions_equal_the_pure_core_byte_for_byte(kafka: KafkaSettings, processors: Start) -> None:
+    records = traffic(60)
+    service = processors()
+    await append(kafka, records)
+    await done(kafka, records)
+    assert await found(kafka) == expected(records)
+    assert service.stop() == 0
+
+
+async def test_kills_in_the_middle_of_calls_lose_and_double_nothing(kafka: KafkaSettings, processors: Start) -> None:
+    records = traffic(150)
+    await append(kafka, records)
+
+    async def progress() -> int:
+        return sum(await committed_offsets(kafka, GROUP, kafka.topic_set.webhooks))
+
+    for share in (0.2, 0.4, 0.6):
+        service = processors()
+        await eventually(progress, partial(operator.lt, share * len(records)), 40)
+        service.kill()
+    processors()
+    await done(kafka, records)
+    assert await found(kafka) == expected(records)
+
+
+async def test_two_processors_share_and_one_takes_over_from_the_killed(kafka: KafkaSettings, processors: Start) -> None:
+    records = traffic(120)
+    half = len(records) // 2
+    first, _second = processors(), processors()
+    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    await append(kafka, by_time[:half])
+
+    async def progress() -> int:
+        return sum(await committed_offsets(kafka, GROUP, kafka.topic_set.webhooks))
+
+    await eventually(progress, lambda seen: seen > half // 2, 40)
+    first.kill()
+    await append(kafka, by_time[half:])
+    await done(kafka, records)
+    assert await found(kafka) == expected(records)
+
+
+async def test_a_zombie_is_fenced_and_writes_nothing_twice(kafka: KafkaSettings, processors: Start) -> None:
+    records = traffic(120)
+    zombie = processors()
+    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    half = len(records) // 2
+    await append(kafka, by_time[:half])
+
+    async def progress() -> int:
+        return sum(await committed_offsets(kafka, GROUP, kafka.topic_set.webhooks))
+
+    await eventually(progress, lambda seen: seen > half // 2, 40)
+    zombie.send(signal.SIGSTOP)
+    processors()
+    await append(kafka, by_time[half:])
+    await done(kafka, records)
+    zombie.send(signal.SIGCONT)
+    extra = [replace(one, offset=0) for one in Log(1, "late").webhook(1, start("999"), pbx="pbx1").records]
+    await append(kafka, extra)
+    everything = [*records, *extra]
+    await done(kafka, everything)
+    assert await found(kafka) == expected(everything)
+    assert zombie.returncode is None, "it lives on as a member of the group"
+
+
+async def test_what_cannot_be_read_goes_to_the_dead_letters_and_the_partition_goes_on(
+    kafka: KafkaSettings, processors: Start
+) -> None:
+    log = Log(2).webhook(1, b"nonsense").webhook(2, start())
+    processors()
+    await append(kafka, log.records)
+    await done(kafka, log.records)
+    (letter,) = await read_committed(kafka, kafka.topic_set.dead_letters)
+    said = dict(letter.headers)
+    assert (letter.value, letter.partition) == (b"nonsense", 2)
+    assert said["dead_letter_offset"] == str(next(r.offset for r in log.records if r.value == b"nonsense")).encode()
+    sessions = await read_committed(kafka, kafka.topic_set.call_sessions)
+    assert [envelope.decode(one.headers).type for one in sessions if one.key == b"default"].count(
+        envelope.Type.CALL_STARTED
+    ) == 1
