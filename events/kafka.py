@@ -3,14 +3,17 @@
 Options are those of aiokafka 0.14. What they rest on was measured: see the README, "Decisions".
 """
 
+import asyncio
+import contextlib
 import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from pydantic import Field, SecretStr
 
 from events import topics
@@ -18,6 +21,8 @@ from events.settings import ConfigurationError, Settings
 from events.topics import TopicSet
 
 Options = dict[str, Any]
+
+DISCARD_TIMEOUT_S = 2.0
 
 
 class SecurityProtocol(StrEnum):
@@ -124,6 +129,20 @@ def committed_reader(settings: KafkaSettings) -> Options:
         "request_timeout_ms": 20_000,
         "max_partition_fetch_bytes": 4_194_304,
     }
+
+
+async def discard(producer: AIOKafkaProducer) -> None:
+    """Let go of a producer, whatever state it is in: aiokafka has no close that cannot hang. Raises nothing of Kafka.
+
+    What it still had in flight may or may not arrive.
+    """
+    sender_task = producer._sender.sender_task  # noqa: SLF001 - there is no public way
+    if sender_task is not None:
+        sender_task.cancel()
+    with contextlib.suppress(KafkaError, OSError, TimeoutError, asyncio.InvalidStateError):
+        async with asyncio.timeout(DISCARD_TIMEOUT_S):
+            await producer.client.close()
+    producer._closed = True  # noqa: SLF001 - or it would complain of never having been closed
 
 
 async def ensure_topics(settings: KafkaSettings, wanted: tuple[topics.Topic, ...] = topics.ALL) -> None:

@@ -1,0 +1,72 @@
+"""Ingest's composition root: journal, forwarder, HTTP; started in this order and stopped in the reverse."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from events.metrics import Metrics
+from events.pbx import pbxs_of
+from events.serving import ensure_data_dir, listen, serving
+from ingest.forwarder import Forwarder
+from ingest.http import Door, application
+from ingest.journal import open_journal
+from ingest.settings import IngestSettings
+
+GRACE_S: Final = 5.0
+
+log = structlog.get_logger()
+
+
+def now() -> datetime:
+    """The wall clock, read here and nowhere else in the accept path."""
+    return datetime.now(UTC)
+
+
+async def main(settings: IngestSettings) -> None:
+    """Run until cancelled; raises ConfigurationError for what no retry can help.
+
+    At the end: 1. stop accepting and answer what is in flight; 2. sync the journal; 3. forward what can be forwarded
+    within the grace; what cannot stays in the journal for the next start.
+    """
+    pbxs = pbxs_of(settings)
+    ensure_data_dir(settings)
+    if not settings.secrets and not all(pbx.webhook_secrets for pbx in pbxs.values()):
+        log.warning("NO AUTHENTICATION: anybody who reaches this port can post; set INGEST_WEBHOOK_SECRETS")
+    listener = listen(settings.ingest_host, settings.ingest_port, "INGEST_PORT")
+    journal, recovery = open_journal(
+        settings.data_dir / "journal", settings.ingest_journal_bytes_max, settings.ingest_journal_segment_bytes
+    )
+    if recovery.records or recovery.damaged_bytes or recovery.torn_bytes:
+        log.warning(
+            "journal recovered",
+            records=recovery.records,
+            damaged_bytes=recovery.damaged_bytes,
+            torn_bytes=recovery.torn_bytes,
+        )
+    metrics = Metrics("ingest")
+    journal.observe_sync = metrics.histogram("journal_sync_seconds").observe
+    forwarder = Forwarder(settings, journal, metrics, now)
+    door = Door(settings, pbxs, journal, forwarder, metrics, now)
+    committing = asyncio.create_task(journal.run())
+    forwarding = asyncio.create_task(forwarder.run())
+    try:
+        async with serving(application(door, metrics), listener, GRACE_S, settings.ingest_connections_max):
+            log.info("accepting", host=settings.ingest_host, port=settings.ingest_port, pbxs=len(pbxs))
+            # Neither ever ends by itself: if one does, it is a broken invariant, and the process must not go on.
+            done, _ = await asyncio.wait({committing, forwarding}, return_when=asyncio.FIRST_COMPLETED)
+            done.pop().result()
+    finally:
+        await _stopped(committing)
+        with contextlib.suppress(TimeoutError):
+            if not forwarding.done():
+                await asyncio.wait_for(forwarder.drained(), settings.ingest_shutdown_grace_s)
+        await _stopped(forwarding)
+        journal.close()
+
+
+async def _stopped(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})

@@ -1,0 +1,149 @@
+"""From the journal to Kafka: in order of acceptance, at least once, and ticks in between.
+
+1. read the next durable records; 2. hand them to an idempotent producer in order; 3. await every acknowledgement,
+within a deadline of ours, because aiokafka has none; 4. tell the journal; 5. write the ticks that are due. After any
+failure the producer is thrown away and the first unacknowledged record is sent again: a repeat has the same sequence.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
+
+from events import dead_letters, envelope
+from events.envelope import Envelope, Type
+from events.kafka import discard, ensure_topics, forwarder_producer
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX
+from ingest import accepted
+from ingest.journal import Journal
+from ingest.settings import IngestSettings
+from ingest.ticks import PERIOD, Ticks
+
+RECORDS_MAX: Final = 1_000
+BACKOFF_S_MIN: Final = 0.1
+BACKOFF_S_MAX: Final = 2.0
+
+Clock = Callable[[], datetime]
+
+log = structlog.get_logger()
+
+
+class Forwarder:
+    """The one that empties the journal. `reachable`: the last exchange with Kafka succeeded."""
+
+    def __init__(self, settings: IngestSettings, journal: Journal, metrics: Metrics, clock: Clock) -> None:
+        """Nothing is connected before `run`."""
+        self.reachable = False
+        self._settings = settings
+        self._journal = journal
+        self._metrics = metrics
+        self._clock = clock
+        self._ticks = Ticks(settings.kafka_topic_partitions, clock())
+        self._tick_number = 0
+
+    async def run(self) -> None:
+        """Forward until cancelled; a broker that is away is tried again for ever."""
+        backoff_s = BACKOFF_S_MIN
+        while True:
+            producer = AIOKafkaProducer(**forwarder_producer(self._settings))
+            try:
+                async with asyncio.timeout(self._settings.ingest_forward_timeout_s * 2):
+                    await ensure_topics(self._settings)
+                    await producer.start()
+                backoff_s = BACKOFF_S_MIN
+                await self._forward(producer)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("Kafka is not taking records", error=type(error).__name__, waiting=self._journal.depth)
+                self._metrics.counter("forward_failures_total", type(error).__name__).inc()
+                self._reached(reachable=False)
+            finally:
+                await discard(producer)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+
+    async def drained(self) -> None:
+        """Return once Kafka has acknowledged everything that was durable."""
+        await self._journal.emptied.wait()
+
+    def _reached(self, *, reachable: bool) -> None:
+        self.reachable = reachable
+        self._metrics.gauge("kafka_reachable").set(reachable)
+
+    async def _forward(self, producer: AIOKafkaProducer) -> None:
+        self._reached(reachable=True)
+        while True:
+            self._journal.arrived.clear()
+            records = await self._journal.read(self._journal.acknowledged, RECORDS_MAX)
+            for begin in range(0, len(records), RECORDS_MAX):
+                await self._send(producer, records[begin : begin + RECORDS_MAX])
+            await self._tick(producer)
+            if not records:
+                with contextlib.suppress(TimeoutError):
+                    pause_s = PERIOD.total_seconds() / self._settings.kafka_topic_partitions
+                    await asyncio.wait_for(self._journal.arrived.wait(), pause_s)
+
+    async def _send(self, producer: AIOKafkaProducer, records: list[tuple[int, bytes]]) -> None:
+        """Steps 2 to 4 for records in order; a record that Kafka will never take goes to the dead letters."""
+        topics = self._settings.topic_set
+        async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
+            deliveries = []
+            for sequence, payload in records:
+                one = accepted.decode(payload)
+                topic = topics.webhooks if one.refused is None else topics.dead_letters
+                headers = accepted.headers(one, self._journal.instance, sequence)
+                try:
+                    sent = await producer.send(topic, one.body, one.key.encode(), headers=headers)
+                except (MessageSizeTooLargeError, RecordTooLargeError):
+                    sent = await self._bury(producer, one, sequence)
+                deliveries.append(sent)
+                self._metrics.counter("forwarded_total", topic).inc()
+            for delivery in deliveries:
+                await delivery
+        self._journal.acknowledge(records[-1][0])
+
+    async def _bury(
+        self, producer: AIOKafkaProducer, one: accepted.Accepted, sequence: int
+    ) -> "asyncio.Future[object]":
+        """A body that is longer than Kafka takes: its beginning is kept, with the reason."""
+        own = accepted.headers(one, self._journal.instance, sequence)
+        reason = f"longer than Kafka takes ({len(one.body)} bytes); cut"
+        headers = dead_letters.headers(own, reason, dead_letters.FROM_INGEST)
+        sent: asyncio.Future[object] = await producer.send(
+            self._settings.topic_set.dead_letters, one.body[:65_536], one.key.encode(), headers=headers
+        )
+        return sent
+
+    def _oldest_waiting(self, unread: bytes | None) -> datetime | None:
+        payload = unread or self._journal.oldest_waiting()
+        return None if payload is None else accepted.decode(payload).received_at
+
+    async def _tick(self, producer: AIOKafkaProducer) -> None:
+        """Step 5; the time is just before whatever was accepted and is not acknowledged yet."""
+        unread = await self._journal.read(self._journal.acknowledged, 1) if self._journal.depth else []
+        now = self._clock()
+        due = self._ticks.due(now, self._oldest_waiting(unread[0][1] if unread else None))
+        if not due:
+            return
+        async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
+            deliveries = [await self._send_tick(producer, partition, at) for partition, at in due]
+            for delivery in deliveries:
+                await delivery
+        self._metrics.counter("ticks_total").inc(len(due))
+        self._metrics.gauge("last_tick_timestamp_seconds").set(due[-1][1].timestamp())
+        self._reached(reachable=True)
+
+    async def _send_tick(self, producer: AIOKafkaProducer, partition: int, at: datetime) -> "asyncio.Future[object]":
+        self._tick_number += 1
+        text = f"{self._journal.instance}/tick/{partition}/{at.isoformat()}/{self._tick_number}"
+        identity = accepted.id_of(text, self._tick_number)
+        said = Envelope(identity, DEFAULT_PBX, Type.CLOCK_TICK, at, None, self._journal.instance)
+        sent: asyncio.Future[object] = await producer.send(
+            self._settings.topic_set.webhooks, b"", None, partition=partition, headers=envelope.encode(said)
+        )
+        return sent

@@ -1,0 +1,79 @@
+"""Ingest's settings: names, units, defaults; read once at start."""
+
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from events.kafka import KafkaSettings
+from events.pbx import PbxSettings
+
+Network = IPv4Network | IPv6Network
+
+
+def networks_of(text: str) -> tuple[Network, ...]:
+    """The comma-separated networks in `text`; raises ValueError naming the wrong one."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _are_networks(text: str) -> str:
+    networks_of(text)
+    return text
+
+
+Networks = Annotated[str, AfterValidator(_are_networks)]
+
+
+class Key(StrEnum):
+    """What the records of ``threecx.webhooks`` are keyed by."""
+
+    PBX = "pbx"
+    AGENT = "agent"
+
+
+class IngestSettings(KafkaSettings, PbxSettings):
+    """Environment of ``python -m ingest``."""
+
+    ingest_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    ingest_port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on.")
+    ingest_webhook_secrets: SecretStr = Field(
+        default=SecretStr(""),
+        description="Valid values of X-Webhook-Secret, comma-separated; empty: no authentication.",
+    )
+    ingest_allowed_networks: Networks = Field(
+        default="", description="Networks that may post, comma-separated (CIDR); empty: all."
+    )
+    ingest_trusted_proxies: Networks = Field(
+        default="", description="Networks whose X-Forwarded-For is believed, comma-separated (CIDR)."
+    )
+    ingest_body_bytes_max: int = Field(default=65_536, ge=1, description="Bytes of a body; a longer one gets 413.")
+    ingest_body_timeout_s: float = Field(default=3.0, gt=0, le=4, description="Seconds for a body; then 408.")
+    ingest_connections_max: int = Field(default=4_096, ge=1, description="Requests at once; more get 503.")
+    ingest_rate_max: float = Field(
+        default=0.0, ge=0, description="Webhooks per second and PBX; more get 429; 0: no limit."
+    )
+    ingest_journal_bytes_max: int = Field(
+        default=2 * 1024**3, ge=1024**2, description="Bytes of the journal on disk; at it webhooks get 503."
+    )
+    ingest_journal_segment_bytes: int = Field(
+        default=8 * 1024**2, ge=64 * 1024, description="Bytes of a journal file before the next one is begun."
+    )
+    ingest_key: Key = Field(default=Key.PBX, description="pbx or agent: what records are keyed by.")
+    ingest_forward_timeout_s: float = Field(
+        default=10.0, gt=0, description="Seconds for Kafka to acknowledge; then the producer is replaced."
+    )
+    ingest_shutdown_grace_s: float = Field(
+        default=5.0, ge=0, description="Seconds at shutdown to forward what the journal still holds."
+    )
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The valid secrets; empty when there is no authentication."""
+        return secrets_of(self.ingest_webhook_secrets)
+
+
+def secrets_of(*secrets: SecretStr) -> tuple[bytes, ...]:
+    """The non-empty secrets in comma-separated texts, as bytes."""
+    words = (word.strip() for secret in secrets for word in secret.get_secret_value().split(","))
+    return tuple(word.encode() for word in words if word)
