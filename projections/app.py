@@ -1,0 +1,93 @@
+"""The projections' composition root: database, stream, projector, HTTP; started in this order, stopped in reverse."""
+
+import asyncio
+import secrets
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from events.kafka import ensure_topics
+from events.metrics import Metrics
+from events.pbx import pbxs_of
+from events.serving import ensure_data_dir, listen, serving
+from projections.api import Api, application
+from projections.feeds import Feeds
+from projections.projector import Projector
+from projections.settings import ProjectionsSettings
+from projections.store import open_store
+from projections.stream import Stream
+from projections.views import Views
+
+GRACE_S: Final = 2.0
+BROKER_RETRY_S: Final = 1.0
+HEARTBEAT_S: Final = 1.0
+CONNECTIONS_MARGIN: Final = 500
+
+log = structlog.get_logger()
+
+
+async def main(settings: ProjectionsSettings) -> None:
+    """Run until cancelled; raises ConfigurationError for what no retry can help."""
+    pbxs = pbxs_of(settings)
+    if settings.projections_database_url is None:
+        ensure_data_dir(settings)
+    if not settings.tokens:
+        log.warning("NO AUTHENTICATION: whoever reaches this port sees every call; set PROJECTIONS_API_TOKENS")
+    listener = listen(settings.projections_host, settings.projections_port, "PROJECTIONS_PORT")
+    store = await open_store(settings.database_url, settings.topic_set.call_sessions)
+    metrics = Metrics("projections")
+    views = Views(store, Feeds(settings.projections_feed_silent_s), pbxs)
+    stream = Stream(
+        secrets.token_hex(4),
+        metrics,
+        settings.projections_stream_clients_max,
+        settings.projections_stream_queue_max,
+        settings.projections_stream_history_max,
+    )
+    projector = Projector(settings, store, views, stream, metrics)
+    api = application(Api(settings, views, stream, metrics), metrics)
+    connections_max = settings.projections_stream_clients_max + CONNECTIONS_MARGIN
+    heart = asyncio.create_task(_beat(views, stream))
+    try:
+        async with serving(api, listener, GRACE_S, connections_max):
+            try:
+                await _start(settings, projector)
+                log.info("projecting", host=settings.projections_host, port=settings.projections_port)
+                done, _ = await asyncio.wait({projector.failed, heart}, return_when=asyncio.FIRST_COMPLETED)
+                done.pop().result()
+            finally:
+                stream.close()
+                await projector.stop()
+    finally:
+        heart.cancel()
+        await asyncio.wait({heart})
+        await store.close()
+
+
+async def _start(settings: ProjectionsSettings, projector: Projector) -> None:
+    while True:
+        try:
+            await ensure_topics(settings)
+            await projector.start()
+        except (KafkaError, OSError) as error:
+            log.warning("waiting for Kafka", servers=settings.kafka_bootstrap_servers, error=type(error).__name__)
+            await asyncio.sleep(BROKER_RETRY_S)
+        else:
+            return
+
+
+async def _beat(views: Views, stream: Stream) -> None:
+    """About once a second tell every client how far the feeds are known; when that or the day turns, tell all anew."""
+    before: object = None
+    while True:
+        await asyncio.sleep(HEARTBEAT_S)
+        feeds = views.pbx_feeds()
+        now: object = ([(feed.pbx, feed.status) for feed in feeds], views.days(datetime.now(UTC)))
+        async with stream.lock:
+            if now != before and before is not None:
+                stream.publish("snapshot", await views.snapshot())
+            else:
+                stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in feeds]})
+        before = now

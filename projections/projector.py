@@ -1,0 +1,258 @@
+"""From the session topic into the views: rows and offsets in one database transaction, then the event stream.
+
+1. fold the batch to the last state per session; 2. in one transaction: rows, revisions, agents, offsets guarded by
+the ones expected; read what the change looks like; 3. commit; 4. tell the stream. On assignment the consumer seeks to
+the database's offset: the Kafka group's is only a mirror, so that lag tools see it. A handler that raises is called
+again with the same records (NACK_ON_ERROR is the one policy of FastStream that loses nothing).
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+from sqlalchemy.exc import SQLAlchemyError
+
+from events import session_events
+from events.kafka import KafkaSettings, committed_reader, connection
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX
+from events.session_events import FeedProgress
+from projections.call_log import Row, Told, folded, row_of
+from projections.settings import ProjectionsSettings
+from projections.store import Advance, ForeignWriterError, Position, Store
+from projections.stream import Stream
+from projections.views import Views
+
+FETCH_TIMEOUT_MS: Final = 200
+RETRY_S: Final = 0.5
+
+log = structlog.get_logger()
+
+
+class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """Folds what the group assigns. `failed` is set when the process must not go on."""
+
+    def __init__(
+        self, settings: ProjectionsSettings, store: Store, views: Views, stream: Stream, metrics: Metrics
+    ) -> None:
+        """Nothing is connected before `start`."""
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settings = settings
+        self._store = store
+        self._views = views
+        self._stream = stream
+        self._metrics = metrics
+        self._next: dict[int, int] = {}
+        self._broker = KafkaBroker(
+            connection(settings)["bootstrap_servers"],
+            security=_security(settings),
+            allow_auto_create_topics=False,  # ours are created with their partitions and configs
+            apply_types=False,
+            logger=None,
+            graceful_timeout=5.0,
+        )
+        self._subscriber = self._broker.subscriber(
+            settings.topic_set.call_sessions,
+            batch=True,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            decoder=_records,
+            group_id=settings.projections_application,
+            listener=self,
+            max_records=settings.projections_batch_records_max,
+            batch_timeout_ms=FETCH_TIMEOUT_MS,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+            **_reader_options(settings),
+        )
+        self._subscriber(self._handle)
+
+    async def start(self) -> None:
+        """Connect and begin; raises aiokafka's KafkaError while the broker is away."""
+        for partition, position in (await self._store.positions()).items():
+            self._views.feeds.known(partition, position.stream_time)
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Finish the batch at hand and leave the group."""
+        await self._broker.stop()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Start where the database stands. aiokafka swallows what is raised here, so it is kept in `failed`."""
+        consumer: AIOKafkaConsumer = self._subscriber.consumer
+        partitions = list(assigned)
+        consumer.pause(*partitions)
+        try:
+            positions = await self._store.positions()
+            self._next = {}
+            for one in partitions:
+                position = positions.get(one.partition)
+                self._next[one.partition] = 0 if position is None else position.next_offset
+                consumer.seek(one, self._next[one.partition])
+            consumer.resume(*partitions)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process must not go on without its position
+            self._fail(error)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Nothing to hand over: the position is in the database."""
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _handle(self, records: Sequence[ConsumerRecord]) -> None:
+        try:
+            await self._fold([record for record in records if record.offset >= self._next.get(record.partition, 0)])
+        except ForeignWriterError as error:
+            self._fail(error)
+            raise
+        except (SQLAlchemyError, OSError) as error:
+            self._metrics.counter("commit_failures_total", type(error).__name__).inc()
+            log.warning("the database does not take the views; trying again", error=type(error).__name__)
+            await asyncio.sleep(RETRY_S)
+            raise
+
+    async def _fold(self, records: Sequence[ConsumerRecord]) -> None:
+        if not records:
+            return
+        told, progress = self._read(records)
+        began = time.monotonic()
+        async with self._stream.lock:
+            change = await self._write(records, told, progress)
+            for partition, one in progress.items():
+                self._views.feeds.heard(partition, one, time.monotonic())
+            if change["calls"]:
+                self._stream.publish("change", change)
+        self._metrics.histogram("commit_seconds").observe(time.monotonic() - began)
+        self._count(told, progress)
+
+    def _read(self, records: Sequence[ConsumerRecord]) -> tuple[list[Told], dict[int, FeedProgress]]:
+        """The call events, and the last progress of each partition. What cannot be read is counted and passed over."""
+        told: list[Told] = []
+        progress: dict[int, FeedProgress] = {}
+        for record in records:
+            try:
+                event = session_events.decode(record.value or b"")
+            except ValueError as error:
+                self._metrics.counter("unreadable_total").inc()
+                log.warning(
+                    "unreadable session event", partition=record.partition, offset=record.offset, error=type(error)
+                )
+                continue
+            if isinstance(event, FeedProgress):
+                progress[record.partition] = event
+            else:
+                told.append(Told(record.partition, event, record.value))
+        return told, progress
+
+    async def _write(
+        self, records: Sequence[ConsumerRecord], told: list[Told], progress: Mapping[int, FeedProgress]
+    ) -> dict[str, Any]:
+        zones = {name: pbx.zone for name, pbx in self._views.pbxs.items()}
+        rows = [row_of(one, zones, zones[DEFAULT_PBX]) for one in folded(told).values()]
+        keys = sorted({(row["pbx"], row["extension"]) for row in rows if row["extension"] is not None})
+        steps = self._steps(records, progress)
+        async with self._store.writing() as connection:
+            await self._store.put_calls(connection, rows)
+            await self._store.put_revisions(connection, _revision_rows(told))
+            await self._store.put_agents(connection, _agent_rows(rows))
+            await self._store.advance(connection, steps)
+            agents = await self._views.agents(connection, keys) if keys else []
+        self._next |= {step.partition: step.position.next_offset for step in steps}
+        return {
+            "calls": [one.event.session.model_dump(mode="json") for one in folded(told).values()],
+            "agents": [agent.model_dump(mode="json") for agent in agents],
+        }
+
+    def _steps(self, records: Sequence[ConsumerRecord], progress: Mapping[int, FeedProgress]) -> list[Advance]:
+        last: dict[int, int] = {}
+        for record in records:
+            last[record.partition] = max(record.offset + 1, last.get(record.partition, 0))
+        return [
+            Advance(partition, self._next.get(partition, 0), Position(offset, self._stream_time(partition, progress)))
+            for partition, offset in sorted(last.items())
+        ]
+
+    def _stream_time(self, partition: int, progress: Mapping[int, FeedProgress]) -> datetime | None:
+        return progress[partition].stream_time if partition in progress else self._views.feeds.as_of(partition)
+
+    def _count(self, told: list[Told], progress: Mapping[int, FeedProgress]) -> None:
+        now = datetime.now(UTC)
+        for one in told:
+            self._metrics.counter("events_total", one.event.type).inc()
+            self._metrics.histogram("freshness_seconds").observe(max(0.0, (now - one.event.time).total_seconds()))
+        consumer: AIOKafkaConsumer = self._subscriber.consumer
+        for partition in progress:
+            as_of = self._views.feeds.as_of(partition)
+            if as_of is not None:
+                self._metrics.gauge("as_of_timestamp_seconds", str(partition)).set(as_of.timestamp())
+            end = (
+                consumer.highwater(TopicPartition(self._settings.topic_set.call_sessions, partition))
+                if consumer
+                else None
+            )
+            lag = max(0, (end or 0) - self._next.get(partition, 0))
+            self._metrics.gauge("lag_records", str(partition)).set(lag)
+
+
+async def _records(message: Any) -> tuple[ConsumerRecord, ...]:
+    """FastStream's decoder, undone: the fold wants the records with partition and offset, byte for byte."""
+    raw: tuple[ConsumerRecord, ...] = message.raw_message
+    return raw
+
+
+def _revision_rows(told: list[Told]) -> list[Row]:
+    unique = {(one.event.session_id, one.event.revision): one.value.decode() for one in told}
+    return [{"session_id": sid, "revision": revision, "event": text} for (sid, revision), text in unique.items()]
+
+
+def _agent_rows(rows: Iterable[Row]) -> list[Row]:
+    """One row per agent: of several calls in the batch the newest counts, and the newest that names an e-mail."""
+    found: dict[tuple[str, str], Row] = {}
+    ordered = sorted(rows, key=lambda row: (row["first_received_at"], row["session_id"]))
+    for row in (row for row in ordered if row["extension"] is not None):
+        key = row["pbx"], row["extension"]
+        agent = found.setdefault(
+            key, {"pbx": key[0], "extension": key[1], "email": None, "email_at": None, "email_call": None}
+        )
+        agent |= {"last_at": row["first_received_at"], "last_call": row["session_id"], "partition": row["partition"]}
+        if row["email"] is not None:
+            agent |= {
+                "email": row["email"],
+                "email_at": row["first_received_at"],
+                "email_call": row["session_id"],
+            }
+    return list(found.values())
+
+
+def _reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
+    """The profile of a reader, as far as FastStream does not set it itself; the group's patience is a setting."""
+    options = committed_reader(settings)
+    kept = ("isolation_level", "auto_offset_reset", "fetch_max_wait_ms", "max_partition_fetch_bytes")
+    timeout_ms = int(settings.projections_session_timeout_s * 1000)
+    return {name: options[name] for name in kept} | {
+        "session_timeout_ms": timeout_ms,
+        "heartbeat_interval_ms": timeout_ms // 5,
+        "rebalance_timeout_ms": timeout_ms,
+    }
+
+
+def _security(settings: KafkaSettings) -> BaseSecurity | None:
+    """The same connection as everywhere, in FastStream's terms."""
+    options = connection(settings)
+    context = options.get("ssl_context")
+    if settings.kafka_security_protocol.startswith("SASL"):
+        mechanisms = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+        return mechanisms[options["sasl_mechanism"]](
+            options["sasl_plain_username"] or "",
+            options["sasl_plain_password"] or "",
+            ssl_context=context,
+            use_ssl=context is not None,
+        )
+    return BaseSecurity(ssl_context=context, use_ssl=True) if context is not None else None

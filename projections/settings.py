@@ -1,0 +1,65 @@
+"""The projections' settings: names, units, defaults; read once at start."""
+
+from pydantic import Field, SecretStr
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from events.kafka import KafkaSettings
+from events.pbx import PbxSettings
+from events.settings import ConfigurationError
+
+DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+
+
+class ProjectionsSettings(KafkaSettings, PbxSettings):
+    """Environment of ``python -m projections``."""
+
+    projections_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    projections_port: int = Field(default=8081, ge=0, le=65_535, description="Port to listen on.")
+    projections_database_url: SecretStr | None = Field(
+        default=None, description="postgresql://… or sqlite:///…; empty: SQLite under DATA_DIR."
+    )
+    projections_api_tokens: SecretStr = Field(
+        default=SecretStr(""), description="Valid bearer tokens, comma-separated; empty: no authentication."
+    )
+    projections_feed_silent_s: float = Field(
+        default=30.0, gt=0, description="Seconds without progress after which agents are unknown."
+    )
+    projections_application: str = Field(
+        default="callstream-projections",
+        pattern=r"^[a-zA-Z0-9._-]{1,200}$",
+        description="Consumer group that mirrors the views' position, for lag tools.",
+    )
+    projections_batch_records_max: int = Field(default=1_000, ge=1, description="Records per commit at the most.")
+    projections_session_timeout_s: float = Field(
+        default=15.0, ge=1, description="Seconds after which a silent projector loses its partitions."
+    )
+    projections_stream_clients_max: int = Field(default=2_000, ge=1, description="Event streams at once; more get 503.")
+    projections_stream_queue_max: int = Field(
+        default=1_000, ge=1, description="Messages that wait for one client; a slower one is dropped and reconnects."
+    )
+    projections_stream_history_max: int = Field(
+        default=5_000, ge=0, description="Messages kept for clients that resume by Last-Event-ID."
+    )
+
+    @property
+    def tokens(self) -> tuple[bytes, ...]:
+        """The valid bearer tokens; empty when there is no authentication."""
+        words = self.projections_api_tokens.get_secret_value().split(",")
+        return tuple(word.strip().encode() for word in words if word.strip())
+
+    @property
+    def database_url(self) -> URL:
+        """The database's URL with the asyncio driver; raises ConfigurationError for one that is no URL."""
+        if self.projections_database_url is None:
+            return make_url(f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'projections.sqlite'}")
+        try:
+            url = make_url(self.projections_database_url.get_secret_value())
+        except ArgumentError:
+            message = "PROJECTIONS_DATABASE_URL: not a database URL; use postgresql://user:password@host/database"
+            raise ConfigurationError(message) from None
+        driver = DRIVERS.get(url.drivername, url.drivername)
+        if driver not in DRIVERS.values():
+            message = f"PROJECTIONS_DATABASE_URL: {url.drivername} is not supported; use postgresql:// or sqlite:///"
+            raise ConfigurationError(message)
+        return url.set(drivername=driver)

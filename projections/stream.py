@@ -1,0 +1,120 @@
+"""The event stream: a snapshot, then changes, in the order of the commits; who was away resumes where it was.
+
+Every message has an id, ``{life}-{number}``. A client that comes back with `Last-Event-ID` of this life gets what it
+missed, as long as that is kept; otherwise a new snapshot. A client that does not read is dropped: it reconnects.
+Source: the WHATWG HTML standard, server-sent events.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from events.metrics import Metrics
+
+KEEP_ALIVE_S: Final = 10.0
+RETRY_MS: Final = 1_000
+
+Snapshot = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the stream, ready to be sent."""
+
+    number: int
+    data: bytes
+
+
+class TooManyClientsError(Exception):
+    """`PROJECTIONS_STREAM_CLIENTS_MAX` is reached."""
+
+
+class Stream:
+    """The hub. `publish` in the order of the commits; `subscribe` once per client."""
+
+    def __init__(self, life: str, metrics: Metrics, clients_max: int, queue_max: int, history_max: int) -> None:
+        """`life` tells this process from an earlier one."""
+        self.lock = asyncio.Lock()
+        self._life = life
+        self._metrics = metrics
+        self._clients_max = clients_max
+        self._queue_max = queue_max
+        self._number = 0
+        self._history: deque[Message] = deque(maxlen=history_max)
+        self._queues: dict[int, asyncio.Queue[Message | None]] = {}
+        self._client = 0
+
+    def publish(self, name: str, data: object) -> None:
+        """Send to every client; call it while holding `lock`, right after the commit that the data tells of."""
+        self._number += 1
+        message = Message(self._number, self._encoded(name, data))
+        self._history.append(message)
+        for client, queue in list(self._queues.items()):
+            if queue.qsize() >= self._queue_max:
+                self._metrics.counter("stream_clients_dropped_total").inc()
+                del self._queues[client]
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(message)
+
+    def close(self) -> None:
+        """End every client's stream."""
+        for queue in self._queues.values():
+            queue.put_nowait(None)
+        self._queues.clear()
+
+    async def subscribe(self, last_event_id: str | None, snapshot: Snapshot) -> AsyncIterator[bytes]:
+        """What one client is sent, for ever; raises TooManyClientsError before the first byte."""
+        if len(self._queues) >= self._clients_max:
+            raise TooManyClientsError
+        queue: asyncio.Queue[Message | None] = asyncio.Queue()
+        # Under the lock no commit is between its rows and its message: the snapshot is exactly as of `_number`.
+        async with self.lock:
+            first = self._missed(last_event_id)
+            if first is None:
+                first = [Message(self._number, self._encoded("snapshot", await snapshot()))]
+            self._client += 1
+            client = self._client
+            self._queues[client] = queue
+        return self._messages(client, first, queue)
+
+    async def _messages(
+        self, client: int, first: list[Message], queue: "asyncio.Queue[Message | None]"
+    ) -> AsyncIterator[bytes]:
+        self._metrics.gauge("stream_clients").inc()
+        try:
+            yield f"retry: {RETRY_MS}\n\n".encode()
+            for message in first:
+                yield message.data
+            while True:
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_S):
+                        waiting = await queue.get()
+                except TimeoutError:
+                    yield b": keep-alive\n\n"
+                    continue
+                if waiting is None:
+                    return
+                yield waiting.data
+        finally:
+            self._queues.pop(client, None)
+            self._metrics.gauge("stream_clients").dec()
+
+    def _missed(self, last_event_id: str | None) -> list[Message] | None:
+        """What came after that id; null when that cannot be told any more."""
+        life, _, number = (last_event_id or "").rpartition("-")
+        if life != self._life or not number.isdecimal():
+            return None
+        last = int(number)
+        oldest = self._history[0].number if self._history else self._number + 1
+        if last > self._number or last < oldest - 1:
+            return None
+        return [message for message in self._history if message.number > last]
+
+    def _encoded(self, name: str, data: object) -> bytes:
+        head = f"id: {self._life}-{self._number}\nevent: {name}\ndata: ".encode()
+        return head + orjson.dumps(data, option=orjson.OPT_UTC_Z) + b"\n\n"

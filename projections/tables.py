@@ -1,0 +1,98 @@
+"""The views' tables, the same on PostgreSQL and SQLite."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on both databases: SQLite has no zones, so it stores UTC and gets it back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """To the database."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        del dialect
+        if value is None:
+            return None
+        at: datetime = value
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("pbx", String(64), nullable=False),
+    Column("extension", Text),
+    Column("email", Text),
+    Column("direction", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("first_received_at", UtcTime, nullable=False),
+    Column("began_at", UtcTime, nullable=False),
+    Column("closed_at", UtcTime),
+    Column("duration_s", BigInteger),
+    Column("day", String(10), nullable=False),
+    Column("caller_digits", Text, nullable=False),
+    Column("callee_digits", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("document", Text, nullable=False),
+    Index("calls_newest_first", "first_received_at", "session_id"),
+    Index("calls_of_agent", "pbx", "extension", "status"),
+    Index("calls_of_day", "pbx", "extension", "day"),
+    Index("calls_open", "status", "first_received_at"),
+)
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("event", Text, nullable=False),
+)
+agents = Table(
+    "agents",
+    metadata,
+    Column("pbx", String(64), primary_key=True),
+    Column("extension", String(256), primary_key=True),
+    Column("email", Text),
+    Column("email_at", UtcTime),
+    Column("email_call", String(64)),
+    Column("last_at", UtcTime, nullable=False),
+    Column("last_call", String(64), nullable=False),
+    Column("partition", Integer, nullable=False),
+)
+offsets = Table(
+    "offsets",
+    metadata,
+    Column("topic", String(255), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("stream_time", UtcTime),
+)
+meta = Table("meta", metadata, Column("schema_version", Integer, primary_key=True))

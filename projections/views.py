@@ -1,0 +1,140 @@
+"""Reading the views: agents, calls, snapshots; what the API and the event stream show, from the same queries."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Select, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from events import numbers
+from events.pbx import DEFAULT_PBX, Pbx
+from projections.agent_status import Agent, agent_of
+from projections.feeds import Feed, Feeds
+from projections.store import AgentKey, Store
+from projections.tables import calls, revisions
+
+SNAPSHOT_CALLS: Final = 50
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    """What calls are asked for; null: any. `number` in any spelling; `began_from` to `began_to` is half open."""
+
+    pbx: str | None = None
+    agent: str | None = None
+    direction: str | None = None
+    status: str | None = None
+    outcome: str | None = None
+    number: str | None = None
+    began_from: datetime | None = None
+    began_to: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page ended: calls are ordered newest first by these two, which corrections never change."""
+
+    first_received_at: datetime
+    session_id: str
+
+
+class Views:
+    """The read side of the store, with the feeds in memory."""
+
+    def __init__(self, store: Store, feeds: Feeds, pbxs: Mapping[str, Pbx]) -> None:
+        """Only keeps what it is given."""
+        self.store = store
+        self.feeds = feeds
+        self.pbxs = pbxs
+
+    def days(self, now: datetime) -> dict[str, str]:
+        """The local day of each configured PBX."""
+        return {name: now.astimezone(pbx.zone).date().isoformat() for name, pbx in self.pbxs.items()}
+
+    async def agents(self, connection: AsyncConnection, keys: Sequence[AgentKey] | None = None) -> list[Agent]:
+        """The agents (null: all), in order of PBX and extension."""
+        now, monotonic_s = datetime.now(UTC), time.monotonic()
+        days = self.days(now)
+        facts = await self.store.agent_facts(connection, days, days[DEFAULT_PBX], keys)
+        return [
+            agent_of(
+                one,
+                days.get(one.pbx, days[DEFAULT_PBX]),
+                self.feeds.as_of(partition),
+                silent=self.feeds.is_silent(partition, now, monotonic_s),
+            )
+            for one, partition in facts
+        ]
+
+    def pbx_feeds(self) -> list[Feed]:
+        """The feed of each PBX, now."""
+        return self.feeds.of_pbxs(self.pbxs, datetime.now(UTC), time.monotonic())
+
+    async def calls(
+        self, connection: AsyncConnection, wanted: CallFilter, limit: int, after: Cursor | None = None
+    ) -> tuple[list[Json], Cursor | None]:
+        """A page of calls, newest first, and where the next one begins (null: this was the last)."""
+        statement = self.matching(wanted, after).limit(limit + 1)
+        rows = (await connection.execute(statement)).all()
+        page = [orjson.loads(row.document) for row in rows[:limit]]
+        last = rows[limit - 1] if len(rows) > limit else None
+        return page, None if last is None else Cursor(last.first_received_at, last.session_id)
+
+    def matching(self, wanted: CallFilter, after: Cursor | None = None) -> Select[Any]:
+        """The query for calls, newest first."""
+        c = calls.c
+        said = {c.pbx: wanted.pbx, c.extension: wanted.agent, c.direction: wanted.direction}
+        said |= {c.status: wanted.status, c.outcome: wanted.outcome}
+        conditions = [column == value for column, value in said.items() if value is not None]
+        if wanted.number is not None:
+            conditions.append(self._has_number(wanted.number))
+        if wanted.began_from is not None:
+            conditions.append(c.began_at >= wanted.began_from)
+        if wanted.began_to is not None:
+            conditions.append(c.began_at < wanted.began_to)
+        if after is not None:
+            same = and_(c.first_received_at == after.first_received_at, c.session_id < after.session_id)
+            conditions.append(or_(c.first_received_at < after.first_received_at, same))
+        return (
+            select(c.first_received_at, c.session_id, c.document)
+            .where(*conditions)
+            .order_by(c.first_received_at.desc(), c.session_id.desc())
+        )
+
+    def _has_number(self, text: str) -> Any:
+        """Either party's number is the same: equal digits, or a suffix of seven digits or more."""
+        digits = numbers.party(text, self.pbxs[DEFAULT_PBX].country).digits
+        suffix = digits[-numbers.SUFFIX_DIGITS_MIN :]
+        columns = (calls.c.caller_digits, calls.c.callee_digits)
+        if len(digits) < numbers.SUFFIX_DIGITS_MIN:
+            return or_(*(column == digits for column in columns))
+        # A stored number may be the shorter one: all but the first digits of what is asked for.
+        shorter = [digits[begin:] for begin in range(1, len(digits) - len(suffix) + 1)]
+        return or_(*(or_(column.endswith(digits, autoescape=True), column.in_(shorter)) for column in columns))
+
+    async def call(self, connection: AsyncConnection, session_id: str) -> Json | None:
+        """One call."""
+        found = (await connection.execute(select(calls.c.document).where(calls.c.session_id == session_id))).scalar()
+        return None if found is None else orjson.loads(found)
+
+    async def why(self, connection: AsyncConnection, session_id: str) -> list[Json]:
+        """Every revision of a call as it was told, oldest first."""
+        statement = select(revisions.c.event).where(revisions.c.session_id == session_id).order_by(revisions.c.revision)
+        return [orjson.loads(row.event) for row in await connection.execute(statement)]
+
+    async def snapshot(self) -> Json:
+        """All that a wallboard needs: agents, open calls, the last closed ones, feeds; at one position."""
+        async with self.store.reading() as connection:
+            opened, _ = await self.calls(connection, CallFilter(status="open"), 1_000)
+            latest, _ = await self.calls(connection, CallFilter(), SNAPSHOT_CALLS + len(opened))
+            known = {call["session_id"]: call for call in [*opened, *latest]}
+            return {
+                "agents": [agent.model_dump(mode="json") for agent in await self.agents(connection)],
+                "calls": list(known.values()),
+                "feeds": [feed.model_dump(mode="json") for feed in self.pbx_feeds()],
+            }
