@@ -85,7 +85,8 @@ class Forwarder:
             await self._tick(producer)
             if not records:
                 with contextlib.suppress(TimeoutError):
-                    pause_s = PERIOD.total_seconds() / self._settings.kafka_topic_partitions
+                    until_tick_s = (self._ticks.next_at - self._clock()).total_seconds()
+                    pause_s = min(max(until_tick_s, 0.001), PERIOD.total_seconds())
                     await asyncio.wait_for(self._journal.arrived.wait(), pause_s)
 
     async def _send(self, producer: AIOKafkaProducer, records: list[tuple[int, bytes]]) -> None:

@@ -1,0 +1,51 @@
+# Everything that a newcomer needs; `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(foreach version,3.13 3.12 3.11 3,$(shell command -v python$(version))))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: help run demo test check bench format lock tools
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(STAMP) ## start broker, ingest, processors, projections; prints the URLs and "ready"; Ctrl-C stops all
+	@$(BIN)/python -m deploy.local run
+
+demo: $(STAMP) ## the same with a simulated call centre posting to it
+	@$(BIN)/python -m deploy.local demo $(DEMO)
+
+test: $(STAMP) tools ## all tests, on a real Kafka, a real PostgreSQL and a real browser
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: $(STAMP) ## format, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_import_rules.py
+
+bench: $(STAMP) ## the benchmarks; prints a table of ratios
+	@$(BIN)/python -m bench
+
+format: $(STAMP) ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## pin the newest dependencies that fit pyproject.toml, with hashes
+	@$(BIN)/python -m pip install --quiet uv
+	@for file in "requirements.txt" "requirements-dev.txt --group dev"; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-header pyproject.toml --output-file $$file || exit 1; done
+
+tools:
+	@bash deploy/local/tools
+
+$(STAMP): requirements-dev.txt
+	@if ! $(or $(PYTHON),false) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  echo "Python 3.11 or later with venv is needed: install it (Debian: apt-get install python3 python3-venv)."; exit 1; fi
+	@echo "installing Python packages into $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $(STAMP)
