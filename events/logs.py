@@ -42,3 +42,5 @@ def _route_libraries(shared: list[structlog.typing.Processor], renderer: structl
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # Its retries are logged as errors; what no retry mends reaches the service as an exception, and is told there.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -125,7 +125,7 @@ class Owner:
         self._consuming = True
         self._consumer.resume(self.partition)
         self.state = "consuming"
-        log.info("partition taken over", partition=self.partition.partition, offset=self.next_offset)
+        log.debug("partition taken over", partition=self.partition.partition, offset=self.next_offset)
         return task
 
     async def _consume(self, transactions: Transactions, task: Task) -> None:

@@ -55,7 +55,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             str(tp.partition): {"state": owner.state, "next_offset": owner.next_offset}
             for tp, (owner, _) in self._owners.items()
         }
-        return {"status": "ok" if partitions else "waiting for partitions", "partitions": partitions}
+        working = bool(partitions) and all(one["state"] == "consuming" for one in partitions.values())
+        return {"status": "ok" if working else "taking over partitions", "partitions": partitions}
 
     async def run(self) -> None:
         """Join the group and work; on cancellation finish the transactions at hand and leave the group."""

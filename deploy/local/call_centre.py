@@ -1,4 +1,4 @@
-"""A simulated call centre: seeded, so that the same seed always gives the same webhooks. Pure.
+"""A simulated call centre, seeded: the same seed always gives the same webhooks. Pure.
 
 Callers arrive at random (Poisson), talk for a log-normal time, and the PBX reports it all as the seed's samples do, with
 the faults that do happen: ends that get lost, webhooks sent twice, late ones, and ones out of order.

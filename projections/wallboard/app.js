@@ -66,8 +66,8 @@ const since = (at) => (at ? (Date.now() - Date.parse(at)) / 1000 : null);
 const clock = (at) => (at ? time.format(new Date(at)) : "–");
 
 function party(call) {
-  const text = call.direction === "outbound" ? call.callee : call.caller;
-  return text || words.withheld;
+  const isCallee = call.direction === "outbound" || (call.direction === "internal" && call.caller === call.agent.extension);
+  return (isCallee ? call.callee : call.caller) || words.withheld;
 }
 
 // Keyed children: what is there is changed, so nothing flickers and the focus stays.
