@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from deploy.local.broker import die_with_parent
+from deploy.local.broker import die_with_parent, free_port
 from events.kafka import KafkaSettings, committed_reader, forwarder_producer
 from processors.task import InputRecord
+from tests.waiting import eventually
 
 STOP_TIMEOUT_S = 20
 
@@ -125,3 +128,67 @@ async def committed_offsets(settings: KafkaSettings, group: str, topic: str) -> 
         return [await consumer.committed(one) or 0 for one in partitions]
     finally:
         await consumer.stop()
+
+
+class System:
+    """Ingest, processors and projections on free ports and a test's own topics and data."""
+
+    def __init__(self, settings: KafkaSettings, data_dir: Path, **environment: str) -> None:
+        """Nothing is started yet; `environment` is added to every service's."""
+        self._ports = {"ingest": free_port(), "processors": free_port(), "projections": free_port()}
+        self._data_dir = data_dir
+        self._environment = {
+            **kafka_environment(settings),
+            "DATA_DIR": str(data_dir),
+            "PROCESSORS_APPLICATION": f"processors-{settings.kafka_topic_prefix}",
+            "PROCESSORS_SESSION_TIMEOUT_S": "3",
+            "PROJECTIONS_APPLICATION": f"projections-{settings.kafka_topic_prefix}",
+            "PROJECTIONS_SESSION_TIMEOUT_S": "3",
+            **{f"{name.upper()}_PORT": str(port) for name, port in self._ports.items()},
+            **environment,
+        }
+        self.services: dict[str, Service] = {}
+
+    @property
+    def door(self) -> str:
+        """URL of ingest."""
+        return f"http://127.0.0.1:{self._ports['ingest']}"
+
+    @property
+    def board(self) -> str:
+        """URL of the projections."""
+        return f"http://127.0.0.1:{self._ports['projections']}"
+
+    def start(self, *names: str) -> None:
+        """Start these services (none named: all three)."""
+        for name in names or self._ports:
+            self.services[name] = Service(name, self._environment, self._data_dir / f"{name}.log")
+
+    async def ready(self) -> None:
+        """Wait until every started service answers, and the feed is live."""
+        paths = {"ingest": "/webhook/3cx/health", "processors": "/health", "projections": "/health"}
+        async with httpx.AsyncClient() as client:
+            for name in self.services:
+
+                async def status(url: str = f"http://127.0.0.1:{self._ports[name]}{paths[name]}") -> str:
+                    try:
+                        return str((await client.get(url)).json()["status"])
+                    except httpx.TransportError:
+                        return "not there"
+
+                await eventually(status, lambda seen: seen == "ok", 40)
+            if "projections" in self.services:
+                await eventually(partial(self._feed, client), lambda seen: seen == "live", 40)
+
+    async def _feed(self, client: httpx.AsyncClient) -> str:
+        feeds = (await client.get(f"{self.board}/health")).json()["feeds"]
+        return str(feeds[0]["status"])
+
+    def stop(self) -> dict[str, int]:
+        """Stop all in the order of the flow; the exit statuses."""
+        return {name: service.stop() for name, service in self.services.items()}
+
+    def kill(self) -> None:
+        """End all, whatever state they are in."""
+        for service in self.services.values():
+            service.kill()

@@ -1,0 +1,251 @@
+"""The whole way, as a newcomer walks it: webhooks in by HTTP, calls out by API, event stream and wallboard."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.async_api import Page, expect
+
+from deploy.local.broker import Broker
+from events.kafka import KafkaSettings
+from tests.browser import chromium
+from tests.builders import zulu
+from tests.system import System
+from tests.waiting import eventually
+
+Json = dict[str, Any]
+
+
+def seed_start(began: datetime, **more: str) -> Json:
+    """The seed's start sample, with the time of today."""
+    return {
+        "caller": "+41225551234",
+        "callee": "+41225555678",
+        "agentExt": "201",
+        "agentMail": "agent@company.com",
+        "direction": "Inbound",
+        "startTime": zulu(began),
+    } | more
+
+
+def seed_end(ended: datetime, **more: str) -> Json:
+    """The seed's end sample, with the time of today."""
+    return {
+        "callId": "12345",
+        "caller": "+41225551234",
+        "callee": "+41225555678",
+        "agentExt": "201",
+        "agentMail": "agent@company.com",
+        "direction": "Inbound",
+        "duration": "00:04:32",
+        "wav": "https://pbx.company.com/recordings/12345.wav",
+        "endUtc": zulu(ended),
+    } | more
+
+
+@pytest.fixture
+async def system(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[System]:
+    """Everything, ready."""
+    running = System(kafka, tmp_path)
+    running.start()
+    await running.ready()
+    yield running
+    running.kill()
+
+
+async def post(client: httpx.AsyncClient, system: System, body: Json) -> str:
+    answer = await client.post(f"{system.door}/webhook/3cx/call-event", json=body)
+    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+    assert answer.json()["status"] == "accepted"
+    return str(answer.json()["id"])
+
+
+async def calls(client: httpx.AsyncClient, system: System) -> list[Json]:
+    found: list[Json] = []
+    cursor: str | None = None
+    while True:
+        params = {"limit": "1000"} | ({"cursor": cursor} if cursor else {})
+        page = (await client.get(f"{system.board}/api/v1/calls", params=params)).json()
+        found += page["calls"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return found
+
+
+async def test_the_seeds_samples_give_one_call_and_the_agent_goes_on_call_and_back(system: System) -> None:
+    ended = datetime.now(UTC).replace(microsecond=0)
+    began = ended - timedelta(seconds=272)
+    async with httpx.AsyncClient() as client, chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(system.board)
+        await post(client, system, seed_start(began))
+        card = page.locator('[data-key="default/201"]')
+        await expect(card).to_have_attribute("data-status", "on_call", timeout=3000)
+        await expect(card.locator(".party")).to_have_text("+41225551234")
+        await post(client, system, seed_end(ended))
+        await expect(card).to_have_attribute("data-status", "available", timeout=3000)
+        await expect(page.locator("#last tr")).to_have_count(1)
+        (call,) = await calls(client, system)
+        agent = (await client.get(f"{system.board}/api/v1/agents/default/201")).json()
+        why = (await client.get(f"{system.board}/api/v1/calls/{call['session_id']}/why")).json()
+    assert (call["status"], call["outcome"], call["duration_s"], call["span_s"]) == ("ended", "answered", 272, 272)
+    assert (call["started_at"], call["started_at_source"]) == (zulu(began), "reported")
+    assert (call["ended_at"], call["ended_at_source"]) == (zulu(ended), "reported")
+    assert call["recording_url"] == "https://pbx.company.com/recordings/12345.wav"
+    assert (agent["status"], agent["calls"], agent["last_call"]) == ("available", [], call["session_id"])
+    assert (agent["today"]["answered"], agent["today"]["talk_s"]) == (1, 272)
+    assert [event["reason"] for event in why["revisions"]] == ["started", "end_matched_by_party"]
+    assert system.stop() == {"ingest": 0, "processors": 0, "projections": 0}
+
+
+HOSTILE = (
+    "<script>document.title='pwned'</script>",
+    "<img src=x onerror=\"document.title='pwned'\">",
+    "\"><svg onload=document.title='pwned'>",
+    "javascript:document.title='pwned'",
+    "{{constructor.constructor('document.title=1')()}}",
+)
+
+
+async def test_hostile_text_is_only_text_and_a_broken_stream_is_shown_and_recovers(system: System) -> None:
+    now = datetime.now(UTC)
+    async with httpx.AsyncClient() as client, chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(system.board)
+        for number, text in enumerate(HOSTILE):
+            agent = f"{text}{number}"
+            await post(client, system, seed_start(now, caller=text, agentExt=agent, agentMail=text))
+            await post(client, system, seed_end(now, caller=text, wav=text, callId=text, agentExt=str(500 + number)))
+        await expect(page.locator("#last tr")).to_have_count(len(HOSTILE))
+        await expect(page.locator("#open tr")).to_have_count(len(HOSTILE))
+        assert await page.title() == "Callstream"
+        assert await page.locator("main script, main img, main svg").count() == 0
+        assert await page.locator("#last a").count() == 0, "no recording link that is not http"
+        await _goes_stale_and_recovers(page, system, client)
+
+
+async def _goes_stale_and_recovers(page: Page, system: System, client: httpx.AsyncClient) -> None:
+    system.services["projections"].kill()
+    await expect(page.locator("body")).to_have_class("stale", timeout=10_000)
+    await expect(page.locator("#banner")).to_contain_text("no longer up to date")
+    await post(client, system, seed_start(datetime.now(UTC), agentExt="777", caller="+41791112233"))
+    system.start("projections")
+    await expect(page.locator("body")).not_to_have_class("stale", timeout=20_000)
+    await expect(page.locator('[data-key="default/777"]')).to_have_attribute("data-status", "on_call", timeout=5000)
+
+
+async def test_kills_of_every_service_in_the_middle_of_calls_lose_and_double_nothing(system: System) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    prefixes = {"projections": "0791", "processors": "0792", "ingest": "0793"}
+    expected = 0
+    async with httpx.AsyncClient() as client:
+        for name in prefixes:
+            for number in range(20):
+                agent = f"{prefixes[name]}-{number}"
+                party = f"{prefixes[name]}{number:06}"
+                await post(client, system, seed_start(now - timedelta(seconds=272), agentExt=agent, caller=party))
+                expected += 1
+            system.services[name].kill()
+            system.start(name)
+            await system.ready()
+            for number in range(20):
+                agent = f"{prefixes[name]}-{number}"
+                party = f"{prefixes[name]}{number:06}"
+                await post(client, system, seed_end(now, agentExt=agent, caller=party, callId=f"{name}{number}"))
+
+        async def ended() -> list[Json]:
+            return [call for call in await calls(client, system) if call["status"] == "ended"]
+
+        found = await eventually(ended, lambda seen: len(seen) >= expected, 40)
+        everything = await calls(client, system)
+    assert len(everything) == len(found) == expected
+    assert {(call["revision"], call["duration_s"], call["started_at_source"]) for call in found} == {
+        (2, 272, "reported")
+    }
+
+
+async def test_with_kafka_killed_every_webhook_is_accepted_and_shown_once_afterwards(
+    own_broker: Broker, topic_prefix: str, tmp_path: Path
+) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topic_prefix=topic_prefix, kafka_topic_partitions=4
+    )
+    system = System(settings, tmp_path, INGEST_FORWARD_TIMEOUT_S="3")
+    system.start()
+    try:
+        await system.ready()
+        now = datetime.now(UTC).replace(microsecond=0)
+        async with httpx.AsyncClient() as client:
+            own_broker.kill()
+            bodies = [seed_end(now, callId=str(n), agentExt=str(n % 9), caller=f"+41225{n:06}") for n in range(300)]
+            ids = [await post(client, system, body) for body in bodies]
+            assert len(set(ids)) == len(ids)
+            health = (await client.get(f"{system.door}/webhook/3cx/health")).json()
+            assert health["journal"]["records"] == len(bodies)
+            own_broker.spawn()
+            await asyncio.to_thread(own_broker.wait_until_answering)
+
+            async def seen() -> int:
+                return len(await calls(client, system))
+
+            await eventually(seen, lambda count: count >= len(bodies), 60)
+            found = await calls(client, system)
+            assert sorted(int(call["call_id"]) for call in found) == list(range(300))
+
+            async def depth() -> Json:
+                told: Json = (await client.get(f"{system.door}/webhook/3cx/health")).json()
+                return told
+
+            emptied = await eventually(
+                depth, lambda told: told["journal"]["records"] == 0 and told["kafka"]["reachable"]
+            )
+            assert emptied["status"] == "ok"
+    finally:
+        system.kill()
+
+
+async def test_the_event_stream_resumes_without_a_gap(system: System) -> None:
+    async with httpx.AsyncClient(timeout=20) as client:
+        first, last_id = await listen(client, system, None, 1)
+        assert first[0][0] == "snapshot"
+        ended = datetime.now(UTC).replace(microsecond=0)
+        for number in range(5):
+            await post(client, system, seed_end(ended, callId=str(number), caller=f"+4122555000{number}"))
+
+        async def seen() -> int:
+            return len(await calls(client, system))
+
+        await eventually(seen, lambda count: count == 5)
+        missed, _ = await listen(client, system, last_id, 1, until_calls=5)
+        names = [name for name, _ in missed]
+        assert "snapshot" not in names
+        told = [call["call_id"] for name, data in missed if name == "change" for call in data["calls"]]
+        assert sorted(told) == [str(number) for number in range(5)]
+
+
+async def listen(
+    client: httpx.AsyncClient, system: System, last_id: str | None, count: int, until_calls: int = 0
+) -> tuple[list[tuple[str, Json]], str]:
+    """Read the stream until `count` messages and `until_calls` calls have come; returns them and the last id."""
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    messages: list[tuple[str, Json]] = []
+    name, identity, told = "", "", 0
+    async with client.stream("GET", f"{system.board}/api/v1/stream", headers=headers) as answer:
+        async for line in answer.aiter_lines():
+            field, _, value = line.partition(": ")
+            if field == "id":
+                identity = value
+            elif field == "event":
+                name = value
+            elif field == "data":
+                data: Json = json.loads(value)
+                messages.append((name, data))
+                told += len(data.get("calls", [])) if name == "change" else 0
+                if len(messages) >= count and told >= until_calls:
+                    break
+    return messages, identity
