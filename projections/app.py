@@ -38,7 +38,7 @@ async def main(settings: ProjectionsSettings) -> None:
     listener = listen(settings.projections_host, settings.projections_port, "PROJECTIONS_PORT")
     store = await open_store(settings.database_url, settings.topic_set.call_sessions)
     metrics = Metrics("projections")
-    views = Views(store, Feeds(settings.projections_feed_silent_s), pbxs)
+    views = Views(store, Feeds(settings.projections_feed_silent_s, settings.kafka_topic_partitions), pbxs)
     stream = Stream(
         secrets.token_hex(4),
         metrics,

@@ -31,9 +31,10 @@ class _Heard:
 
 @dataclass(slots=True)
 class Feeds:
-    """Every partition's feed; `live` or `silent`."""
+    """The feeds of all `partition_count` partitions; `live` or `silent` after `silent_s`."""
 
     silent_s: float
+    partition_count: int
     _partitions: dict[int, _Heard] = field(default_factory=dict)
     _pbxs: dict[str, dict[int, datetime]] = field(default_factory=dict)
 
@@ -66,10 +67,10 @@ class Feeds:
     def _of_pbx(self, pbx: str, now: datetime, monotonic_s: float) -> Feed:
         # A PBX that never sent anything has no partition yet: it is as live as the slowest of all.
         mine = self._pbxs.get(pbx, {})
-        partitions = sorted(mine) or sorted(self._partitions)
+        partitions = sorted(mine) or list(range(self.partition_count))
         times = [self.as_of(partition) for partition in partitions]
         known = [at for at in times if at is not None]
-        silent = not partitions or any(self.is_silent(one, now, monotonic_s) for one in partitions)
+        silent = any(self.is_silent(one, now, monotonic_s) for one in partitions)
         return Feed(
             pbx=pbx,
             status="silent" if silent else "live",

@@ -120,7 +120,9 @@ async def test_hostile_text_is_only_text_and_a_broken_stream_is_shown_and_recove
         for number, text in enumerate(HOSTILE):
             agent = f"{text}{number}"
             await post(client, system, seed_start(now, caller=text, agentExt=agent, agentMail=text))
-            await post(client, system, seed_end(now, caller=text, wav=text, callId=text, agentExt=str(500 + number)))
+            await post(
+                client, system, seed_end(now, caller=f"other {text}", wav=text, callId=text, agentExt=str(500 + number))
+            )
         await expect(page.locator("#last tr")).to_have_count(len(HOSTILE))
         await expect(page.locator("#open tr")).to_have_count(len(HOSTILE))
         assert await page.title() == "Callstream"
@@ -144,18 +146,18 @@ async def test_kills_of_every_service_in_the_middle_of_calls_lose_and_double_not
     prefixes = {"projections": "0791", "processors": "0792", "ingest": "0793"}
     expected = 0
     async with httpx.AsyncClient() as client:
-        for name in prefixes:
+        for name, prefix in prefixes.items():
             for number in range(20):
-                agent = f"{prefixes[name]}-{number}"
-                party = f"{prefixes[name]}{number:06}"
+                agent = f"{prefix}-{number}"
+                party = f"{prefix}{number:06}"
                 await post(client, system, seed_start(now - timedelta(seconds=272), agentExt=agent, caller=party))
                 expected += 1
             system.services[name].kill()
             system.start(name)
             await system.ready()
             for number in range(20):
-                agent = f"{prefixes[name]}-{number}"
-                party = f"{prefixes[name]}{number:06}"
+                agent = f"{prefix}-{number}"
+                party = f"{prefix}{number:06}"
                 await post(client, system, seed_end(now, agentExt=agent, caller=party, callId=f"{name}{number}"))
 
         async def ended() -> list[Json]:
