@@ -90,9 +90,16 @@ class Journal:
     """One per ingest process and folder. Open it with `open_journal`; `append` only while `run` runs."""
 
     def __init__(
-        self, folder: Path, instance: str, kept: list[Segment], bytes_max: int, segment_bytes: int, disk: Disk
+        self,
+        folder: Path,
+        instance: str,
+        kept: list[Segment],
+        bytes_max: int,
+        segment_bytes: int,
+        disk: Disk,
+        lock: int,
     ) -> None:
-        """Take over the segments in `kept`, oldest first."""
+        """Take over the segments in `kept`, oldest first, and the descriptor that holds the folder's `lock`."""
         self.folder = folder
         self.instance = instance
         self.bytes_max = bytes_max
@@ -106,6 +113,7 @@ class Journal:
         self._segments = kept
         self._segment_bytes = segment_bytes
         self._disk = disk
+        self._lock = lock
         self._descriptor = -1
         self._tail: dict[int, bytes] = {}
         self._tail_bytes = 0
@@ -281,6 +289,7 @@ class Journal:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._thread.shutdown()
+        os.close(self._lock)
 
 
 def _records(segment: Segment) -> Iterator[tuple[int, bytes]]:
@@ -308,22 +317,24 @@ def open_journal(
     real = disk or RealDisk()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _lock(folder)
+        lock = _lock(folder)
         instance = _instance(folder, real)
         kept, recovery = _recover(folder, instance)
-        return Journal(folder, instance, kept, bytes_max, segment_bytes, real), recovery
+        return Journal(folder, instance, kept, bytes_max, segment_bytes, real, lock), recovery
     except OSError as error:
         message = f"DATA_DIR: the journal in {folder} cannot be used ({error.strerror}); make it writable, free space"
         raise ConfigurationError(message) from None
 
 
-def _lock(folder: Path) -> None:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)  # held until the process ends
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.close(descriptor)
         message = f"DATA_DIR: another ingest process has the journal in {folder}; stop it or choose another DATA_DIR"
         raise ConfigurationError(message) from None
+    return descriptor
 
 
 def _instance(folder: Path, disk: Disk) -> str:

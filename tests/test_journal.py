@@ -1,0 +1,218 @@
+"""The journal: durable before it says so, found again after any damage, never silent about what it lost."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from events.settings import ConfigurationError
+from ingest import segments
+from ingest.journal import (
+    FIRST_SEQUENCE,
+    Disk,
+    Journal,
+    JournalFailedError,
+    JournalFullError,
+    RealDisk,
+    open_journal,
+)
+from ingest.segments import Damaged, Found
+
+INSTANCE = "0123456789abcdef0123456789abcdef"
+MEGABYTE = 1024 * 1024
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, bytes_max: int = 64 * MEGABYTE, segment_bytes: int = 64 * 1024, disk: Disk | None = None
+) -> AsyncIterator[Journal]:
+    """An open journal that commits."""
+    journal, _ = open_journal(folder, bytes_max, segment_bytes, disk)
+    task = asyncio.create_task(journal.run())
+    try:
+        yield journal
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        journal.close()
+
+
+async def everything(journal: Journal) -> list[tuple[int, bytes]]:
+    found: list[tuple[int, bytes]] = []
+    while more := await journal.read(found[-1][0] if found else journal.acknowledged, 100):
+        found += more
+    return found
+
+
+async def test_a_record_is_on_disk_before_its_future_is_done(tmp_path: Path) -> None:
+    async with running(tmp_path) as journal:
+        sequence = await journal.append(b"one")
+        (path,) = tmp_path.glob("*.segment")
+        salt = segments.salt_of(journal.instance, FIRST_SEQUENCE)
+        assert list(segments.scan(path.read_bytes(), salt)) == [Found(sequence, b"one", path.stat().st_size)]
+
+
+async def test_concurrent_appends_share_a_sync_and_keep_their_order(tmp_path: Path) -> None:
+    syncs = 0
+
+    class Counting(RealDisk):
+        def append(self, descriptor: int, data: bytes) -> None:
+            nonlocal syncs
+            syncs += 1
+            super().append(descriptor, data)
+
+    async with running(tmp_path, disk=Counting()) as journal:
+        syncs = 0
+        sequences = await asyncio.gather(*(journal.append(b"%d" % n) for n in range(500)))
+        assert syncs < 10
+        assert sequences == sorted(sequences)
+        assert await everything(journal) == [(sequence, b"%d" % n) for n, sequence in enumerate(sequences)]
+
+
+async def test_a_restart_finds_what_was_not_acknowledged_and_goes_on_counting(tmp_path: Path) -> None:
+    async with running(tmp_path) as journal:
+        sequences = [await journal.append(b"x" * 1000) for _ in range(300)]
+        journal.acknowledge(sequences[149])
+        instance, files = journal.instance, len(list(tmp_path.glob("*.segment")))
+        assert files < 6, "acknowledged segments are gone"
+    async with running(tmp_path) as again:
+        assert again.instance == instance
+        found = [sequence for sequence, _ in await everything(again)]
+        assert found == list(range(found[0], sequences[-1] + 1))
+        assert found[0] <= sequences[150]
+        assert await again.append(b"y") == sequences[-1] + 1
+
+
+async def test_after_a_clean_end_with_everything_acknowledged_nothing_is_sent_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as journal:
+        last = [await journal.append(b"x") for _ in range(10)][-1]
+        journal.acknowledge(last)
+    async with running(tmp_path) as again:
+        assert again.depth == 0
+        assert await again.append(b"y") == last + 1
+
+
+async def test_what_is_too_much_for_memory_is_read_from_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.journal.TAIL_BYTES_MAX", 10_000)
+    async with running(tmp_path) as journal:
+        await asyncio.gather(*(journal.append(b"%05d" % n + b"." * 500) for n in range(1000)))
+        assert [payload[:5] for _, payload in await everything(journal)] == [b"%05d" % n for n in range(1000)]
+
+
+async def test_at_its_limit_it_refuses_and_takes_again_once_kafka_has_some(tmp_path: Path) -> None:
+    async with running(tmp_path, bytes_max=200_000) as journal:
+        accepted = []
+        while not journal.is_full:
+            accepted.append(await journal.append(b"x" * 1000))
+        with pytest.raises(JournalFullError):
+            journal.append(b"too much")
+        assert journal.size <= 200_000 + 2_000
+        journal.acknowledge(accepted[-1])
+        await journal.append(b"fits again")
+
+
+class Failing(RealDisk):
+    """A disk that fails when told to."""
+
+    def __init__(self) -> None:
+        self.fails: Callable[[], bool] = lambda: False
+
+    def append(self, descriptor: int, data: bytes) -> None:
+        if self.fails():
+            raise OSError(errno.EIO, "Input/output error")
+        super().append(descriptor, data)
+
+
+async def test_a_failed_sync_is_tried_once_more_in_a_new_file_and_nobody_notices(tmp_path: Path) -> None:
+    disk = Failing()
+    async with running(tmp_path, disk=disk) as journal:
+        await journal.append(b"before")
+        failures = iter([True])
+        disk.fails = lambda: next(failures, False)
+        await journal.append(b"during")
+        assert len(list(tmp_path.glob("*.segment"))) == 2
+        assert [payload for _, payload in await everything(journal)] == [b"before", b"during"]
+
+
+async def test_a_disk_that_stays_broken_refuses_and_a_sequence_is_never_used_twice(tmp_path: Path) -> None:
+    disk = Failing()
+    async with running(tmp_path, disk=disk) as journal:
+        first = await journal.append(b"before")
+        disk.fails = lambda: True
+        with pytest.raises(JournalFailedError):
+            await journal.append(b"refused")
+        disk.fails = lambda: False
+        after = await journal.append(b"after")
+        assert after > first + 1
+        assert [payload for _, payload in await everything(journal)] == [b"before", b"after"]
+    async with running(tmp_path) as again:
+        assert [payload for _, payload in await everything(again)] == [b"before", b"after"]
+
+
+async def test_a_second_process_is_told_so(tmp_path: Path) -> None:
+    async with running(tmp_path):
+        with pytest.raises(ConfigurationError, match="another ingest process"):
+            open_journal(tmp_path, MEGABYTE, MEGABYTE)
+
+
+async def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="DATA_DIR: the journal in"):
+        open_journal(tmp_path / "file" / "journal", MEGABYTE, MEGABYTE)
+
+
+def segment(count: int) -> tuple[bytes, int, list[Found]]:
+    """A segment's bytes, its salt, and what stands in it."""
+    salt = segments.salt_of(INSTANCE, 1)
+    data = segments.header(INSTANCE)
+    found = []
+    for number in range(1, count + 1):
+        data += segments.encode(number, b"payload %d " % number * (number % 5), salt)
+        found.append(Found(number, b"payload %d " % number * (number % 5), len(data)))
+    return data, salt, found
+
+
+def test_every_truncation_leaves_exactly_the_records_that_are_whole() -> None:
+    data, salt, found = segment(20)
+    for length in range(segments.HEADER_LENGTH, len(data) + 1):
+        whole = [one for one in segments.scan(data[:length], salt) if isinstance(one, Found)]
+        assert whole == [one for one in found if one.end <= length]
+
+
+def test_every_flipped_bit_is_found_and_every_undamaged_record_kept() -> None:
+    data, salt, found = segment(12)
+    for position in range(segments.HEADER_LENGTH, len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[position] ^= 1 << bit
+            seen = list(segments.scan(bytes(flipped), salt))
+            hit = next(one for one in found if one.end > position)
+            assert [one for one in seen if isinstance(one, Found)] == [one for one in found if one is not hit]
+            assert any(isinstance(one, Damaged) for one in seen)
+
+
+def test_a_record_inside_a_body_is_never_taken_for_one() -> None:
+    data, salt, _ = segment(1)
+    forged = segments.encode(99, b"forged", segments.salt_of("guessed" * 4, 1))
+    data += segments.encode(2, forged, salt)
+    torn = data[:-1]
+    assert [one.sequence for one in segments.scan(torn, salt) if isinstance(one, Found)] == [1]
+
+
+async def test_a_torn_tail_is_cut_and_damage_in_the_middle_is_reported(tmp_path: Path) -> None:
+    async with running(tmp_path) as journal:
+        for number in range(5):
+            await journal.append(b"record %d" % number)
+    path = max(tmp_path.glob("*.segment"), key=lambda one: one.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data) + b"\xf3\xc3torn")
+    journal, recovery = open_journal(tmp_path / ".." / tmp_path.name, MEGABYTE, MEGABYTE)
+    assert (recovery.records, recovery.torn_bytes) == (4, 6)
+    assert recovery.damaged_bytes > 0
+    journal.close()
