@@ -1,0 +1,114 @@
+"""The read API: shapes as the document says, unknown parameters refused, tokens, CSV."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX, Pbx
+from events.session import Session
+from projections.agent_status import Agent
+from projections.api import Api, application
+from projections.feeds import Feeds
+from projections.openapi import document
+from projections.settings import ProjectionsSettings
+from projections.store import open_store
+from projections.stream import Stream
+from projections.views import Views
+from tests.test_views import put, some_calls
+
+
+@asynccontextmanager
+async def client_of(tmp_path: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The API over a filled SQLite."""
+    chosen = ProjectionsSettings(data_dir=tmp_path, **settings)
+    store = await open_store(chosen.database_url, "sessions")
+    await put(store, some_calls(1))
+    metrics = Metrics("projections")
+    views = Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
+    app = application(Api(chosen, views, Stream("life", metrics, 10, 10, 10), metrics), metrics)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        yield client
+    await store.close()
+
+
+async def test_every_answer_has_the_shape_that_the_document_gives_it(tmp_path: Path) -> None:
+    async with client_of(tmp_path) as client:
+        page = (await client.get("/api/v1/calls?limit=1000")).json()
+        TypeAdapter(list[Session]).validate_python(page["calls"])
+        agents = (await client.get("/api/v1/agents")).json()["agents"]
+        assert [agent["extension"] for agent in agents] == ["201", "202", "203"]
+        TypeAdapter(list[Agent]).validate_python(agents)
+        assert (await client.get("/api/v1/agents/default/202")).json() == agents[1]
+        call = page["calls"][0]
+        assert (await client.get(f"/api/v1/calls/{call['session_id']}")).json() == call
+        why = (await client.get(f"/api/v1/calls/{call['session_id']}/why")).json()
+        assert why["revisions"][-1]["session"] == call
+        told = (await client.get("/openapi.json")).json()
+        assert told == document()
+        assert told["openapi"] == "3.1.0"
+        for path in told["paths"]:
+            assert "{" in path or path == "/api/v1/stream" or (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "colour=red", "limit=0", "limit=1001", "limit=x", "limit=²", "cursor=nonsense", "cursor=%00", "status=closed",
+        "direction=sideways", "from=yesterday", "to=2026-01-01T00:00:00", "number=%00", "pbx=a&pbx=b",
+    ],
+)  # fmt: skip
+async def test_what_is_not_understood_is_refused_with_a_problem(tmp_path: Path, query: str) -> None:
+    async with client_of(tmp_path) as client:
+        answer = await client.get(f"/api/v1/calls?{query}")
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_what_is_not_there_is_404(tmp_path: Path) -> None:
+    async with client_of(tmp_path) as client:
+        for path in (
+            "/api/v1/calls/none",
+            "/api/v1/calls/none/why",
+            "/api/v1/agents/default/999",
+            "/api/v2",
+            "/wallboard/..%2Fapp.py",
+        ):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
+
+
+async def test_with_tokens_only_who_has_one_sees_calls(tmp_path: Path) -> None:
+    async with client_of(tmp_path, projections_api_tokens="one,two") as client:
+        for path in ("/api/v1/calls", "/api/v1/agents", "/api/v1/calls.csv", "/api/v1/stream"):
+            assert (await client.get(path)).status_code == 401
+            assert (await client.get(path, headers={"Authorization": "Bearer three"})).status_code == 401
+        assert (await client.get("/api/v1/calls", headers={"Authorization": "Bearer two"})).status_code == 200
+        assert (await client.get("/api/v1/calls.csv?access_token=one")).status_code == 200
+        assert (await client.get("/api/v1/calls?access_token=one")).status_code == 401
+        assert (await client.get("/")).status_code == 200, "the page itself holds no data"
+
+
+async def test_the_csv_holds_every_call_and_no_formula(tmp_path: Path) -> None:
+    async with client_of(tmp_path) as client:
+        answer = await client.get("/api/v1/calls.csv")
+        rows = list(csv.DictReader(io.StringIO(answer.text)))
+        page = (await client.get("/api/v1/calls?limit=1000")).json()["calls"]
+        assert [row["session_id"] for row in rows] == [call["session_id"] for call in page]
+        assert {row["caller"][0] for row in rows if row["caller"]} <= {"'", "a"}
+
+
+async def test_the_page_is_served_with_a_strict_policy_and_no_outside_host(tmp_path: Path) -> None:
+    async with client_of(tmp_path) as client:
+        for path in ("/", "/wallboard/app.js", "/wallboard/style.css", "/wallboard/words.js", "/wallboard/icon.svg"):
+            answer = await client.get(path)
+            assert answer.status_code == 200
+            assert "default-src 'self'" in answer.headers["content-security-policy"]
+            assert "https://" not in answer.text

@@ -1,0 +1,149 @@
+"""The projections on a real Kafka: rows and offsets together through kills and a failing database."""
+
+import operator
+import os
+import sqlite3
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from events.kafka import KafkaSettings
+from processors.task import InputRecord, OutputRecord
+from tests.builders import Log, end, run, start
+from tests.system import System, append, committed_offsets
+from tests.waiting import eventually
+
+
+def session_records(calls: int, partition: int = 1) -> list[InputRecord]:
+    """The session events of so many calls, as records for the session topic."""
+    log = Log()
+    for number in range(calls):
+        log.webhook(number * 5 + 1, start(str(200 + number % 9), f"+4122555{number:04}", t=number * 5))
+        log.webhook(number * 5 + 4, end(str(200 + number % 9), f"+4122555{number:04}", t=number * 5 + 3, duration=2))
+    out: list[OutputRecord] = [one for batch in run(log.records).batches for one in batch.session_events]
+    return [InputRecord(partition, number, one.key, one.value, one.headers) for number, one in enumerate(out)]
+
+
+@pytest.fixture
+def projections(kafka: KafkaSettings, tmp_path: Path) -> Iterator[System]:
+    """Projections alone: the test writes the session topic."""
+    system = System(kafka, tmp_path, PROJECTIONS_BATCH_RECORDS_MAX="20")
+    yield system
+    system.kill()
+
+
+def next_offset(folder: Path, partition: int = 1) -> int:
+    """How far the view has come, as the database says; 0 before it says anything."""
+    path = folder / "projections.sqlite"
+    if not path.exists():
+        return 0
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+        try:
+            row = database.execute("select next_offset from offsets where partition = ?", (partition,)).fetchone()
+        except sqlite3.OperationalError:
+            return 0
+    return 0 if row is None else int(row[0])
+
+
+async def test_kills_in_the_middle_of_the_fold_leave_every_call_once(
+    projections: System, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    records = session_records(200)
+    await append(kafka, records, kafka.topic_set.call_sessions)
+
+    async def position() -> int:
+        return next_offset(tmp_path)
+
+    for share in (0.2, 0.5):
+        projections.start("projections")
+        await eventually(position, partial(operator.lt, share * len(records)), 40)
+        projections.kill()
+    projections.start("projections")
+    await eventually(position, lambda seen: seen == len(records), 40)
+    async with httpx.AsyncClient() as client:
+
+        async def calls() -> list[str]:
+            try:
+                page = await client.get(f"{projections.board}/api/v1/calls", params={"limit": "1000"})
+            except httpx.TransportError:
+                return []
+            return [call["caller"] + call["status"] for call in page.json()["calls"]]
+
+        found = await eventually(calls)
+    assert sorted(found) == sorted(f"+4122555{number:04}ended" for number in range(200))
+
+
+async def test_a_database_that_refuses_does_not_let_the_offset_pass(
+    projections: System, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    records = session_records(10)
+    projections.start("projections")
+    await append(kafka, records[:5], kafka.topic_set.call_sessions)
+
+    async def position() -> int:
+        return next_offset(tmp_path)
+
+    await eventually(position, lambda seen: seen == 5, 40)
+    group = f"projections-{kafka.kafka_topic_prefix}"
+
+    async def mirrored() -> int:
+        return (await committed_offsets(kafka, group, kafka.topic_set.call_sessions))[1]
+
+    await eventually(mirrored, lambda seen: seen == 5, 20)
+    with sqlite3.connect(tmp_path / "projections.sqlite", isolation_level=None) as database:
+        database.execute("create trigger refuse before insert on calls begin select raise(abort, 'no'); end")
+        database.execute("create trigger refuse2 before update on calls begin select raise(abort, 'no'); end")
+        await append(kafka, records[5:], kafka.topic_set.call_sessions)
+        log = projections.services["projections"].log
+
+        async def told() -> str:
+            return log.read_text("utf-8", "replace")
+
+        await eventually(told, lambda text: "does not take the views" in text, 20)
+        assert (next_offset(tmp_path), await mirrored()) == (5, 5)
+        database.execute("drop trigger refuse")
+        database.execute("drop trigger refuse2")
+    await eventually(position, lambda seen: seen == len(records), 40)
+    await eventually(mirrored, lambda seen: seen == len(records), 20)
+
+
+async def test_an_unreadable_record_is_counted_and_the_next_one_goes_on(
+    projections: System, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    records = session_records(3)
+    poison = [InputRecord(1, 0, b"default", b'{"type":"call.invented"}', ()), InputRecord(1, 0, None, b"", ())]
+    await append(kafka, [*poison, *records], kafka.topic_set.call_sessions)
+    projections.start("projections")
+
+    async def position() -> int:
+        return next_offset(tmp_path)
+
+    await eventually(position, lambda seen: seen == len(records) + len(poison), 40)
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{projections.board}/metrics")).text
+    assert "threecx_projections_unreadable_total 2.0" in metrics
+
+
+async def test_a_second_writer_of_the_same_database_ends_the_process(
+    projections: System, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    records = session_records(10)
+    projections.start("projections")
+    await append(kafka, records[:5], kafka.topic_set.call_sessions)
+
+    async def position() -> int:
+        return next_offset(tmp_path)
+
+    await eventually(position, lambda seen: seen == 5, 40)
+    with sqlite3.connect(tmp_path / "projections.sqlite") as database:
+        database.execute("update offsets set next_offset = 6 where partition = 1")
+    await append(kafka, records[5:], kafka.topic_set.call_sessions)
+
+    async def ended() -> int | None:
+        return projections.services["projections"].returncode
+
+    assert await eventually(ended, lambda code: code is not None, 20) != os.EX_OK
+    assert "another writer" in projections.services["projections"].log.read_text("utf-8", "replace")
