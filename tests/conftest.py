@@ -52,9 +52,9 @@ async def kafka(bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """URL, without a database, of the session's PostgreSQL."""
-    with postgres.server(tmp_path_factory.mktemp("postgres")) as url:
+    with postgres.server() as url:
         yield url
 
 

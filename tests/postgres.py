@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,14 +26,15 @@ def programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[str]:
+def server() -> Iterator[str]:
     """The URL (without a database) of a server that lives as long as the block."""
     given = os.environ.get("TEST_POSTGRES_URL")
     local = programs()
     if given:
         yield given.rstrip("/")
     elif local:
-        with _child(local, folder) as url:
+        # Not in pytest's own folder, which it keeps closed to other users.
+        with tempfile.TemporaryDirectory(prefix="callstream-postgres-") as folder, _child(local, Path(folder)) as url:
             yield url
     elif shutil.which("docker"):
         with _container() as url:
@@ -49,8 +51,6 @@ def _child(local: Path, folder: Path) -> Iterator[str]:
         names = {entry.pw_name for entry in pwd.getpwall()}
         user = "postgres" if "postgres" in names else "nobody"
         shutil.chown(folder, user)
-        for parent in [folder, *folder.parents][:3]:
-            parent.chmod(parent.stat().st_mode | 0o011)
     data, port = folder / "data", free_port()
     initdb = [str(local / "initdb"), "-D", str(data), "-U", "callstream", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder)
