@@ -4,8 +4,10 @@ The processors have no clock of their own. Per ingest instance, the gap between 
 instance's previous one counts if it lies between 0 and 10 s; a longer gap (the instance was away), a step back or a
 new instance counts nothing and is an alarm. The partition's live time is the highest of the instances'. An instance
 at the head (its `ce_time` is not before the one at which live time was last moved) has at least the partition's live
-time; one behind it works off a backlog and keeps its own, so that the same hour never counts twice.
-Microseconds throughout. Source: the design, section 3.
+time; one behind it works off a backlog and keeps its own, so that the same hour never counts twice. A new one behind it
+begins as far back as its `ce_time` says, a day at most: otherwise, should a fast clock have led and gone, the partition
+would stand still until a new instance had counted all of live time again. Microseconds throughout.
+Source: the design, section 3.
 """
 
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ GAP_US_MAX = 10_000_000
 SECOND_US = 1_000_000
 INSTANCES_MAX = 64
 """More instances than this are never alive at once; the one heard longest ago is forgotten (it is then new again)."""
+
+BACKLOG_US_MAX = 24 * 3600 * SECOND_US
 
 Alarm = Literal["new_instance", "gap", "step_back"]
 
@@ -41,7 +45,8 @@ class LiveTime:
         alarm: Alarm | None = None
         if known is None:
             alarm = "new_instance"
-            known = Instance(at_us, 0)
+            behind_us = min(max(0, self.head_us - at_us), BACKLOG_US_MAX)
+            known = Instance(at_us, max(0, self.live_us - behind_us))
         elif 0 <= (gap := at_us - known.last_us) <= GAP_US_MAX:
             known.live_us += gap
         else:

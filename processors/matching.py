@@ -3,11 +3,19 @@
 Same agent (the candidates are already that one's); the same call id when both have one; else the same external party
 within the window; among several the nearest to `end - duration`, ties to the earlier. A contradicting party outranks
 an equal call id, because ids restart. A withheld number matches if exactly one start is in the window. Pure.
+
+What the design leaves open and is decided here:
+- an equal call id needs no window, only a start that is not after the end;
+- where only a withheld number could tell, a call that is still open comes before one that was inferred to have ended;
+- a missed or not answered end takes a start without proof only if both are withheld: an agent who talks to a known
+  party does so still when an unknown one was missed;
+- a start that is reported later than the reported end is never its start: both times are the same clock's;
+- a recording that comes alone, without times, belongs to the call of that party that ended last without.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from events.numbers import Comparison, compare
 from events.session import Direction
@@ -27,6 +35,10 @@ class Sides:
     caller: Party
     callee: Party
     call_id: str | None
+
+
+Pair = tuple[Call, Began, Ended]
+"""A kept call with the start and the end that would become one: one of the two is the event's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,52 +73,67 @@ def compare_parties(one: Sides, other: Sides) -> Comparison:
 def in_window(began: Began, ended: Ended, rules: Rules) -> bool:
     """Whether the start can be this end's: from ring_max before to the tolerance after `end - duration`.
 
-    Without a duration: any start not later than the end (with the tolerance). A start that was reported later than
-    the reported end is never its start: both come from the same clock.
+    Without a duration: any start before the end; with the tolerance if it was also received first. Differences only:
+    a sum of what a PBX may say (the year 9999) would leave the calendar.
     """
     if began.started_at and ended.ended_at and began.started_at > ended.ended_at:
         return False
     if ended.duration_s is None:
-        return began.moment <= ended.moment + rules.tolerance
-    after_answer = began.moment - (ended.moment - timedelta(seconds=ended.duration_s))
-    return -rules.ring_max <= after_answer <= rules.tolerance
+        in_order = began.origin.received_at <= ended.origin.received_at
+        return began.moment - ended.moment <= (rules.tolerance if in_order else _ZERO)
+    return -rules.ring_max <= _after_answer(began, ended.moment, ended.duration_s) <= rules.tolerance
 
 
-def match(pairs: Iterable[tuple[Call, Began, Ended]], sides: Sides, rules: Rules, *, withheld: bool) -> Match | None:
+def _after_answer(began: Began, ended_at: datetime, duration_s: int) -> timedelta:
+    """How long after `end - duration` the start lies; negative by the time of ringing."""
+    return began.moment - ended_at + timedelta(seconds=duration_s)
+
+
+def match(pairs: Iterable[Pair], sides: Sides, rules: Rules, *, taken: bool) -> Match | None:
     """The best of the candidate `pairs` (each a kept call with the start and the end that would become one).
 
-    `sides` are the event's. `withheld`: whether a number that proves nothing may match at all.
+    `sides` are the event's; `taken` is false for an end that says missed or not answered.
     """
-    by_id: list[tuple[Call, Began, Ended]] = []
-    by_party: list[tuple[Call, Began, Ended]] = []
-    unproven: list[tuple[Call, Began, Ended]] = []
+    by_id: list[Pair] = []
+    by_party: list[Pair] = []
+    unproven: list[Pair] = []
     for pair in pairs:
         call, began, ended = pair
-        found = compare_parties(sides_of(call), sides)
+        theirs = sides_of(call)
+        found = compare_parties(theirs, sides)
         if found is Comparison.DIFFERENT:
             continue
         if call.call_id is not None and sides.call_id is not None:
-            if call.call_id == sides.call_id and began.moment <= ended.moment + rules.tolerance:
+            if call.call_id == sides.call_id and began.moment - ended.moment <= rules.tolerance:
                 by_id.append(pair)
-        elif in_window(began, ended, rules):
-            (by_party if found is Comparison.SAME else unproven).append(pair)
+        elif not in_window(began, ended, rules):
+            continue
+        elif found is Comparison.SAME:
+            by_party.append(pair)
+        elif taken or (_is_withheld(theirs) and _is_withheld(sides)):
+            unproven.append(pair)
     if by_id:
         return Match(_nearest(by_id), Reason.END_MATCHED_BY_CALL_ID)
     if by_party:
         return Match(_nearest(by_party), Reason.END_MATCHED_BY_PARTY)
-    if withheld and len(unproven) == 1:
-        return Match(unproven[0][0], Reason.END_MATCHED_WITHHELD)
-    return None
+    only = [pair for pair in unproven if pair[0].is_open] or unproven
+    return Match(only[0][0], Reason.END_MATCHED_WITHHELD) if len(only) == 1 else None
 
 
-def _nearest(pairs: list[tuple[Call, Began, Ended]]) -> Call:
-    def distance(pair: tuple[Call, Began, Ended]) -> tuple[timedelta, timedelta, str]:
+def _is_withheld(sides: Sides) -> bool:
+    party = external_of(sides.direction, sides.caller, sides.callee)
+    return sides.caller.withheld and sides.callee.withheld if party is None else party.withheld
+
+
+def _nearest(pairs: list[Pair]) -> Call:
+    def distance(pair: Pair) -> tuple[bool, timedelta, timedelta, str]:
         call, began, ended = pair
         if ended.duration_s is None:
-            # The latest start before the end.
-            return abs(ended.moment - began.moment), _ZERO, call.session_id
-        off = began.moment - (ended.moment - timedelta(seconds=ended.duration_s))
-        return abs(off), off, call.session_id
+            # The latest start before the end; one that seems to lie after it, by the tolerance, comes last.
+            off = began.moment - ended.moment
+            return off > _ZERO, abs(off), off, call.session_id
+        off = _after_answer(began, ended.moment, ended.duration_s)
+        return False, abs(off), off, call.session_id
 
     return min(pairs, key=distance)[0]
 
@@ -130,10 +157,27 @@ def is_same_end(call: Call, sides: Sides, ended: Ended, rules: Rules) -> bool:
         return False
     if kept.origin.digest == ended.origin.digest and kept.ended_at == ended.ended_at:
         return kept.ended_at is not None or _within(kept, ended, rules)
+    if not _agree(kept.started_at, ended.started_at):
+        return False
     same_id = call.call_id is not None and call.call_id == sides.call_id
     if kept.ended_at is None or ended.ended_at is None:
         return same_id and _agree(kept.duration_s, ended.duration_s)
     return kept.ended_at == ended.ended_at and _agree(kept.duration_s, ended.duration_s)
+
+
+def is_late_recording(call: Call, sides: Sides, ended: Ended, rules: Rules) -> bool:
+    """Whether this end is but the recording of a call that ended: plug-ins send it later, some without any time."""
+    kept = call.ended
+    if (
+        not isinstance(kept, Ended)
+        or ended.recording_url is None
+        or kept.recording_url not in {None, ended.recording_url}
+    ):
+        return False
+    if ended.ended_at is not None or ended.duration_s is not None or not _agree(call.call_id, sides.call_id):
+        return False
+    since_end = ended.origin.received_at - kept.origin.received_at
+    return compare_parties(sides_of(call), sides) is Comparison.SAME and _ZERO <= since_end <= rules.ring_max
 
 
 def _same_sides(call: Call, sides: Sides) -> bool:

@@ -11,28 +11,43 @@ an event does not grow with the calls that are open; the same state and input al
 | the same start or end again                               | `on_start`, `on_end`: nothing |
 | an end again, with more in it                             | `_more_detail`            |
 | start, no end by the ceiling; superseded after the grace  | `on_deadline`             |
-| a newer call of that agent begins                         | `_mark_superseded`        |
+| a newer call of that agent begins; it was not taken       | `_mark_superseded`, `_withdraw_superseded` |
 | the party starts with another agent                       | `_move`                   |
 | the party's end comes with another agent                  | `_party_left`             |
 | the true end after all                                    | `_true_end` (by `on_end`) |
 | two calls at once; missed call while on another           | `on_end`: an end closes its own |
 
-What the design leaves open and is decided here: a missed or not answered end never shows that a party left (nobody
-talked, nobody left); a late start is judged against what is known by then, so a leg that is already contradicted is
-closed at once; "newer" and "earlier" are by the start's time, not by the order of arrival.
+What the design leaves open and is decided here:
+- every end of a party, a missed one too, shows that it left: 3CX reports a call once, when the external call has ended,
+  so with ring-all the one end may name any of the agents, and may say missed;
+- a late start is judged against what is known by then: a leg that is already contradicted is closed at once;
+- "newer" and "earlier" are by the start's time, not by the order of arrival; of equal times the first come is older;
+- a call that was not taken does not supersede another: the agent stays on that one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from events.session import Direction, EndReason, Outcome
 from events.session_events import CallEvent, Reason, session_id_of
 from events.webhook import End, Party, Start
 from processors import matching
-from processors.calls import Began, Call, Calls, Ended, Inferred, Origin, Superseded
+from processors.calls import (
+    Began,
+    Call,
+    Calls,
+    Ended,
+    Inferred,
+    Origin,
+    Superseded,
+    names_of_agent,
+    number_name,
+    traits_of,
+)
 from processors.matching import Sides
 from processors.rules import Rules
-from processors.sessions import event_of
+from processors.sessions import event_of, session_of
 
 SECOND_US = 1_000_000
 NOT_TAKEN = frozenset((Outcome.MISSED, Outcome.NOT_ANSWERED))
@@ -54,36 +69,71 @@ class Input:
     live_us: int
     shared_extensions: frozenset[str] = frozenset()
 
+    @property
+    def session_id(self) -> str:
+        """The id of the session that this record opens, if it opens one; kept already: the record itself came again."""
+        return session_id_of(self.origin.ce_id)
+
 
 def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[CallEvent]:
-    """A call began: again, or late for an end that is known, or a new one, which can contradict others."""
+    """A call began: again, or late for an end that is known, or a new one; the new and the late contradict others."""
     began = Began(given.origin, start.started_at)
     sides = Sides(start.direction, start.caller, start.callee, start.call_id)
-    mine = list(calls.of_agent(given.key, start.extension, start.email))
-    if any(matching.is_same_start(call, sides, began, rules) for call in mine):
+    agent = names_of_agent(start.extension, start.email)
+    alike = calls.like(given.key, agent, _traits(sides))
+    if given.session_id in calls.by_id or any(matching.is_same_start(call, sides, began, rules) for call in alike):
         return []
-    waiting = [(c, began, c.ended) for c in mine if c.began is None and isinstance(c.ended, Ended)]
-    late = matching.match(waiting, sides, rules, withheld=True)
-    if late is not None:
+    waiting = calls.alone(given.key, agent) if _is_vague(sides) else [call for call in alike if call.began is None]
+    pairs = [(call, began, call.ended) for call in waiting if isinstance(call.ended, Ended)]
+    late = matching.match(pairs, sides, rules, taken=True)
+    if late is None:
+        told = [_new_call(calls, start, began, given)]
+    elif _was_taken(late.call):
+        told = [_start_of_ended(calls, late.call, start, began)]
+    else:
         return [_start_of_ended(calls, late.call, start, began)]
-    return _new_call(calls, start, began, given)
+    call = calls.by_id[told[0].session_id]
+    _mark_superseded(calls, call, given)
+    return told + list(_move(calls, calls.by_id[call.session_id], given))
 
 
 def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[CallEvent]:
     """A call ended: again, or of a start that is known (whatever was inferred of it), or alone."""
     ended = Ended(given.origin, end.started_at, end.ended_at, end.duration_s, end.outcome, end.recording_url)
     sides = Sides(end.direction, end.caller, end.callee, end.call_id)
-    mine = list(calls.of_agent(given.key, end.extension, end.email))
-    again = next((call for call in mine if matching.is_same_end(call, sides, ended, rules)), None)
+    agent = names_of_agent(end.extension, end.email)
+    alike = calls.like(given.key, agent, _traits(sides))
+    again = next((call for call in alike if matching.is_same_end(call, sides, ended, rules)), None)
     if again is not None:
         return _more_detail(calls, again, end, ended)
-    lacking = [(c, c.began, ended) for c in mine if c.lacks_end and c.began is not None]
-    found = matching.match(lacking, sides, rules, withheld=end.outcome not in NOT_TAKEN)
+    lacking = calls.lacking_end(given.key, agent) if _is_vague(sides) else [call for call in alike if call.lacks_end]
+    pairs = [(call, call.began, ended) for call in lacking if call.began is not None]
+    found = matching.match(pairs, sides, rules, taken=end.outcome not in NOT_TAKEN)
+    recorded = [call for call in alike if matching.is_late_recording(call, sides, ended, rules)]
+    if found is None and recorded:
+        return _more_detail(calls, recorded[-1], end, ended)
+    if found is None and given.session_id in calls.by_id:
+        return []
     told = _end_alone(calls, end, ended, given) if found is None else _true_end(calls, found, end, ended, given)
-    events = [told]
-    if end.outcome not in NOT_TAKEN:
-        events += _party_left(calls, end, ended, given)
-    return events
+    call = calls.by_id[told.session_id]
+    if not _was_taken(call):
+        _withdraw_superseded(calls, call, given, agent)
+    return [told, *_party_left(calls, call, ended, given)]
+
+
+def _traits(sides: Sides) -> tuple[str, ...]:
+    """What calls that may be this event's can be found by: either number, none (withheld), or the call id."""
+    names = (number_name(sides.caller), number_name(sides.callee), "")
+    return names if sides.call_id is None else (*names, f"#{sides.call_id}")
+
+
+def _is_vague(sides: Sides) -> bool:
+    """Whether the event's number tells so little that every call of the agent may be meant."""
+    return "" in traits_of(sides.direction, sides.caller, sides.callee, None)
+
+
+def _was_taken(call: Call) -> bool:
+    return not isinstance(call.ended, Ended) or call.ended.outcome not in NOT_TAKEN
 
 
 def on_deadline(calls: Calls, session_id: str, live_us: int, rules: Rules) -> list[CallEvent]:
@@ -126,10 +176,10 @@ def _keep(calls: Calls, said: tuple[Call, CallEvent]) -> CallEvent:
     return event
 
 
-def _new_call(calls: Calls, start: Start, began: Began, given: Input) -> list[CallEvent]:
-    """`call.started`; then what the new call says of others, and what others already say of it."""
+def _new_call(calls: Calls, start: Start, began: Began, given: Input) -> CallEvent:
+    """`call.started`."""
     call = Call(
-        session_id=session_id_of(given.origin.ce_id),
+        session_id=given.session_id,
         key=given.key,
         pbx=given.pbx,
         extension=start.extension,
@@ -146,9 +196,7 @@ def _new_call(calls: Calls, start: Start, began: Began, given: Input) -> list[Ca
         revision=0,
         first_received_at=given.origin.received_at,
     )
-    events = [_keep(calls, event_of(None, call, Reason.STARTED, given.origin))]
-    _mark_superseded(calls, calls.by_id[call.session_id], given)
-    return events + list(_move(calls, calls.by_id[call.session_id], given))
+    return _keep(calls, event_of(None, call, Reason.STARTED, given.origin))
 
 
 def _start_of_ended(calls: Calls, call: Call, start: Start, began: Began) -> CallEvent:
@@ -163,19 +211,38 @@ def _mark_superseded(calls: Calls, new: Call, given: Input) -> None:
 
     Never for the empty agent or a shared or queue extension: there several calls at once are the rule.
     """
-    if new.extension is None or new.extension in given.shared_extensions:
+    agent = names_of_agent(new.extension, new.email)
+    if agent == ("",) or new.extension in given.shared_extensions:
         return
-    moment = _began(new).moment
+    began = _began(new)
     newer: Call | None = None
-    for other in list(calls.of_agent(given.key, new.extension, None)):
+    for other in calls.lacking_end(given.key, agent):
         if not other.is_open or other.session_id == new.session_id:
             continue
-        if _began(other).moment > moment:
-            newer = min(newer or other, other, key=lambda call: _began(call).moment)
+        if _began(other).moment > began.moment:
+            newer = min(newer or other, other, key=_when)
         elif other.superseded is None:
-            calls.put(replace(other, superseded=Superseded(given.live_us, _began(new))))
-    if newer is not None:
+            calls.put(replace(other, superseded=Superseded(given.live_us, began)))
+    if newer is not None and new.is_open:
         calls.put(replace(new, superseded=Superseded(given.live_us, _began(newer))))
+
+
+def _withdraw_superseded(calls: Calls, missed: Call, given: Input, agent: Sequence[str]) -> None:
+    """A call that was not taken does not show that the agent left another: the grace runs from the next one, if any."""
+    if missed.began is None:
+        return
+    lacking = [call for call in calls.lacking_end(given.key, agent) if call.is_open]
+    for call in lacking:
+        if call.superseded is None or call.superseded.began != missed.began:
+            continue
+        newer = [one for one in lacking if _began(one).moment > _began(call).moment]
+        following = min(newer, key=_when, default=None)
+        mark = None if following is None else Superseded(following.opened_us, _began(following))
+        calls.put(replace(call, superseded=mark))
+
+
+def _when(call: Call) -> tuple[datetime, str]:
+    return _began(call).moment, call.session_id
 
 
 def _move(calls: Calls, new: Call, given: Input) -> Iterator[CallEvent]:
@@ -184,45 +251,39 @@ def _move(calls: Calls, new: Call, given: Input) -> Iterator[CallEvent]:
     if party is None:
         return
     began = _began(new)
-    later: Began | None = None
-    for leg in list(calls.of_party(given.key, party)):
-        if _same_agent(leg, new.extension, new.email):
-            continue
-        if leg.is_open and _began(leg).moment <= began.moment:
+    legs = [leg for leg in calls.legs_with(given.key, party) if not _same_agent(leg, new.extension, new.email)]
+    for leg in legs:
+        if _began(leg).moment <= began.moment:
             moved = Inferred(EndReason.MOVED, _began(leg).moment, began.moment, given.origin)
             yield _infer(calls, leg, moved, given.live_us)
-        elif leg.began is not None and leg.is_open:
-            later = min(later or leg.began, leg.began, key=lambda one: one.moment)
-    if later is not None:
-        moved = Inferred(EndReason.MOVED, began.moment, later.moment, later.origin)
-        yield _infer(calls, new, moved, given.live_us)
+    if not new.is_open:
         return
-    left = _end_of_party(calls, new, party, began, given)
-    if left is not None:
+    later = min((leg for leg in legs if _began(leg).moment > began.moment), key=_when, default=None)
+    left = None if later is not None else _end_of_party(calls, new, party, began, given)
+    if later is not None:
+        moved = Inferred(EndReason.MOVED, began.moment, _began(later).moment, _began(later).origin)
+        yield _infer(calls, new, moved, given.live_us)
+    elif left is not None:
         gone = Inferred(EndReason.PARTY_LEFT, began.moment, left.moment, left.origin)
         yield _infer(calls, new, gone, given.live_us)
 
 
 def _end_of_party(calls: Calls, new: Call, party: Party, began: Began, given: Input) -> Ended | None:
-    """The first known end of that party with another agent, reported not before this start that came late."""
+    """The first known end of that party with another agent, not before this start that came late."""
     ends = [
         leg.ended
-        for leg in calls.of_party(given.key, party)
-        if isinstance(leg.ended, Ended)
-        and not _same_agent(leg, new.extension, new.email)
-        and leg.ended.outcome not in NOT_TAKEN
-        and leg.ended.moment >= began.moment
+        for leg in calls.parted_with(given.key, party)
+        if isinstance(leg.ended, Ended) and not _same_agent(leg, new.extension, new.email)
     ]
-    return min(ends, key=lambda ended: ended.moment, default=None)
+    return min((ended for ended in ends if ended.moment >= began.moment), key=lambda one: one.moment, default=None)
 
 
-def _party_left(calls: Calls, end: End, ended: Ended, given: Input) -> Iterator[CallEvent]:
+def _party_left(calls: Calls, told: Call, ended: Ended, given: Input) -> Iterator[CallEvent]:
     """An end of that party came with another agent: legs still open that began not after it have ended too."""
-    external = {Direction.INBOUND: end.caller, Direction.OUTBOUND: end.callee}.get(end.direction)
-    if external is None or external.withheld:
+    if told.external is None:
         return
-    for leg in list(calls.of_party(given.key, external)):
-        if leg.is_open and not _same_agent(leg, end.extension, end.email) and _began(leg).moment <= ended.moment:
+    for leg in calls.legs_with(given.key, told.external):
+        if not _same_agent(leg, told.extension, told.email) and _began(leg).moment <= ended.moment:
             gone = Inferred(EndReason.PARTY_LEFT, _began(leg).moment, ended.moment, given.origin)
             yield _infer(calls, leg, gone, given.live_us)
 
@@ -254,7 +315,7 @@ def _true_end(calls: Calls, found: matching.Match, end: End, ended: Ended, given
 def _end_alone(calls: Calls, end: End, ended: Ended, given: Input) -> CallEvent:
     """An end without a start: the normal case for some PBXs, and for calls that nobody took."""
     call = Call(
-        session_id=session_id_of(given.origin.ce_id),
+        session_id=given.session_id,
         key=given.key,
         pbx=given.pbx,
         extension=end.extension,
@@ -290,7 +351,7 @@ def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[CallE
         recording_url=kept.recording_url or again.recording_url,
     )
     after = replace(_filled(call, end), ended=fuller)
-    if after == call:
+    if session_of(after) == session_of(call):
         return []
     start_origin = call.began.origin if call.began is not None else None
     return [_keep(calls, event_of(call, after, Reason.MORE_DETAIL, start_origin, kept.origin, again.origin))]

@@ -73,7 +73,10 @@ def _started(call: Call) -> tuple[datetime | None, StartedAtSource]:
     if call.began is not None:
         return call.began.origin.received_at, StartedAtSource.RECEIVED
     if ended is not None and ended.duration_s is not None:
-        return ended.moment - timedelta(seconds=ended.duration_s), StartedAtSource.DERIVED
+        try:
+            return ended.moment - timedelta(seconds=ended.duration_s), StartedAtSource.DERIVED
+        except OverflowError:  # an end in the first years of the calendar: nonsense, but no reason to stop
+            return None, StartedAtSource.UNKNOWN
     return None, StartedAtSource.UNKNOWN
 
 
@@ -95,10 +98,10 @@ def _span_s(started_at: datetime, ended_at: datetime) -> int | None:
 
 
 def event_of(before: Call | None, after: Call, reason: Reason, *origins: Origin | None) -> tuple[Call, CallEvent]:
-    """The next revision of `after` and the event that tells it; `origins` are the causes, the last one newest."""
+    """The next revision of `after` and the event that tells it; `origins` are the causes, put in order of arrival."""
     call = replace(after, revision=1 if before is None else before.revision + 1)
-    known = [origin for origin in origins if origin is not None]
-    causes = tuple(_cause(origin) for origin in dict.fromkeys(known))
+    known = sorted({one.offset: one for one in origins if one is not None}.values(), key=lambda one: one.offset)
+    causes = tuple(_cause(origin) for origin in known)
     session = session_of(call)
     identity = session_events.event_id_of(call.session_id, call.revision, causes)
     said = {

@@ -26,6 +26,8 @@ from processors.pairing import Input
 from processors.rules import Rules
 
 JSON_TYPE = "application/json"
+SEQUENCE_MAX = 2**64 - 1
+"""What the changelog's JSON can hold; no ingest counts that far."""
 
 EventT = TypeVar("EventT", Start, End)
 
@@ -142,6 +144,8 @@ class Task:
     def _apply(self, record: InputRecord, batch: Batch) -> None:
         try:
             said = envelope.decode(record.headers)
+            if said.ingest_sequence is not None and not 0 <= said.ingest_sequence <= SEQUENCE_MAX:
+                raise EnvelopeError("header ingest_sequence is not a count")  # noqa: TRY301 - one place buries both
         except EnvelopeError as error:
             self._bury(record, str(error), "envelope", batch)
             return

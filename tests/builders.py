@@ -16,6 +16,7 @@ from processors.task import Batch, InputRecord, Task
 T0 = datetime(2026, 11, 24, 9, 0, 0, tzinfo=UTC)
 X = "+41225551234"
 Y = "+41225559999"
+Z = "+41225558888"
 DID = "+41225555678"
 
 

@@ -7,7 +7,7 @@ import pytest
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session import EndedAtSource, Outcome, StartedAtSource, Status
 from processors.rules import Rules
-from tests.builders import DID, Log, X, Y, at, end, new_task, run, start
+from tests.builders import DID, Log, X, Y, Z, at, end, new_task, run, start
 
 HOUR = 3600
 
@@ -305,3 +305,82 @@ def test_a_call_across_midnight_and_daylight_saving_keeps_its_span() -> None:
     log.webhook(shift + 3601, end(t=None, endUtc="25.10.2026 02:00:00", duration=3590, caller=X, callee=DID))
     (call,) = run(log.records, new_task(pbxs=pbxs)).sessions
     assert call.span_s == 3600
+
+
+def test_a_ring_that_nobody_took_supersedes_nothing() -> None:
+    log = Log().webhook(1, start(t=0)).webhook(101, start(party=Y, t=100))
+    log.webhook(121, end(party=Y, t=120, duration=None, direction="Missed")).ticks_until(2000)
+    by_party = {call.caller: call.status for call in run(log.records).sessions}
+    assert by_party == {X: Status.OPEN, Y: Status.ENDED}
+
+
+def test_after_a_missed_ring_the_grace_runs_from_the_next_call() -> None:
+    log = Log().webhook(1, start(t=0)).webhook(101, start(party=Y, t=100)).webhook(111, start(party=Z, t=110))
+    log.webhook(121, end(party=Y, t=120, duration=None, direction="Missed"))
+    assert "end_missed:201:superseded" not in run(log.ticks_until(1009).records).told
+    out = run(log.ticks_until(1012).records)
+    assert out.told[-1] == "end_missed:201:superseded"
+    between = next(call.ended_between for call in out.sessions if call.caller == X)
+    assert between is not None
+    assert between.latest == at(110)
+
+
+def test_an_agent_known_by_the_email_alone_is_superseded_too() -> None:
+    log = Log().webhook(1, start(None, t=0, agentMail="ann@x.ch"))
+    log.webhook(101, start(None, party=Y, t=100, agentMail="ann@x.ch")).ticks_until(1100)
+    assert run(log.records).told[-1] == "end_missed:None:superseded"
+
+
+def test_ring_all_that_nobody_took_leaves_nobody_busy_after_its_one_end() -> None:
+    log = Log().webhook(1, start("201", t=0)).webhook(1, start("202", t=0)).webhook(1, start("203", t=0))
+    out = run(log.webhook(61, end("201", t=60, duration=None, direction="Missed")).records)
+    assert Status.OPEN not in {call.status for call in out.sessions}
+    assert out.told[-1] == "end_missed:203:party_left"
+
+
+def test_an_end_whose_direction_is_only_known_from_its_start_shows_that_the_party_left() -> None:
+    log = Log().webhook(1, start("202", t=0)).webhook(2, start("201", t=1)).webhook(3, start("203", t=2))
+    out = run(log.webhook(61, end("201", t=60, duration=55, direction=None)).records)
+    assert Status.OPEN not in {call.status for call in out.sessions}
+
+
+def test_a_start_that_comes_after_its_end_contradicts_others_as_if_it_had_come_in_time() -> None:
+    log = Log().webhook(1, start("202", t=0)).webhook(2, start("201", party=Y, t=1))
+    log.webhook(61, end("201", t=60, duration=50, direction=None, callee=None)).webhook(62, start("201", t=9))
+    out = run(log.ticks_until(1100).records)
+    assert "corrected:201:start_after_end" in out.told
+    assert "end_missed:202:moved" in out.told
+    assert "end_missed:201:superseded" in out.told
+
+
+def test_where_only_a_withheld_number_could_tell_the_open_call_comes_before_the_inferred_one() -> None:
+    log = Log().webhook(1, start(t=0)).webhook(101, start(party="anonymous", t=100)).ticks_until(1100)
+    out = run(log.webhook(1201, end(party="anonymous", t=1200, duration=1095)).records)
+    assert out.told[-1] == "ended:201:end_matched_withheld"
+
+
+def test_a_withheld_missed_end_takes_only_a_withheld_start() -> None:
+    missed = end(party="anonymous", t=30, duration=None, direction="Missed")
+    known = run(Log().webhook(1, start(t=0)).webhook(31, missed).records)
+    assert [call.status for call in known.sessions] == [Status.OPEN, Status.ENDED]
+    withheld = run(Log().webhook(1, start(party="anonymous", t=0)).webhook(31, missed).records)
+    assert [call.status for call in withheld.sessions] == [Status.ENDED]
+
+
+def test_a_recording_alone_belongs_to_the_call_of_that_party_that_ended_last() -> None:
+    alone = end(t=None, duration=None, wav="https://pbx/1.wav")
+    log = Log().webhook(1, start(t=0)).webhook(61, end()).webhook(62, start(party=Y, t=61)).webhook(70, alone)
+    out = run(log.records)
+    assert out.told[-1] == "corrected:201:more_detail"
+    assert [call.recording_url for call in out.sessions] == ["https://pbx/1.wav", None]
+    assert len(run(log.webhook(200, alone).records).events) == len(out.events), "once it is known it is a repeat"
+
+
+def test_an_end_without_a_duration_takes_the_latest_start_before_it() -> None:
+    log = Log().webhook(1, start(t=0)).webhook(31, start(t=30)).webhook(70, end(t=60, duration=None))
+    assert [call.status for call in run(log.records).sessions] == [Status.OPEN, Status.ENDED]
+
+
+def test_a_missed_call_and_the_callback_without_a_time_within_the_tolerance_are_two_calls() -> None:
+    log = Log().webhook(31, end(t=30, duration=None, direction="Missed")).webhook(60, start(t=None))
+    assert [call.status for call in run(log.records).sessions] == [Status.ENDED, Status.OPEN]

@@ -1,0 +1,78 @@
+"""A seeded feed in which everything goes wrong that can: for properties of the pure core, not for single rules."""
+
+import json
+from random import Random
+from typing import Any
+
+from events.envelope import Envelope, Type
+from processors.rules import Rules
+from processors.task import InputRecord
+from tests.builders import DID, at, end, start
+from tests.builders import Log as Feed
+
+RULES = Rules(
+    call_duration_max_s=100,
+    superseded_grace_s=60,
+    ring_max_s=120,
+    tolerance_s=10,
+    closed_kept_s=400,
+    repeat_window_s=10,
+)
+"""Short spans, so that a feed of some minutes goes beyond every one of them."""
+
+AGENTS = ("201", "202", "203", "800", None)
+PARTIES = ("+41225551234", "0041225551234", "225551234", "+41225559999", "anonymous", None, "77")
+DIRECTIONS = ("Inbound", "Inbound", "Inbound", "Outbound", "Internal", "sideways", "Missed", "Notanswered")
+PBXS = ("default", "geneva")
+
+
+def chaotic_feed(seed: int, webhooks: int = 60) -> list[InputRecord]:
+    """Records of one partition: lost, repeated, late and disordered webhooks, silences, two ingest instances."""
+    random = Random(seed)
+    feeds = (Feed(instance="a"), Feed(instance="b"))
+    records: list[InputRecord] = []
+    sent: list[tuple[str, dict[str, Any]]] = []
+    now_s = 0.0
+    for number in range(webhooks):
+        now_s += random.choice((0.0, 0.3, 1.0, 4.0, 9.0, 9.9, 25.0 if random.random() < 0.1 else 2.0))
+        feed = feeds[random.random() < 0.2]
+        if random.random() < 0.7:
+            feed.tick(now_s)
+        again = sent and random.random() < 0.15
+        pbx, body = random.choice(sent) if again else (random.choice(PBXS), _body(random, now_s))
+        sent.append((pbx, body))
+        feed.now_s = now_s + 10**6  # ticks are made here, irregularly, not by the builder
+        feed.sequence += 1
+        said = Envelope(
+            f"w{number}", pbx, Type.WEBHOOK_RECEIVED, at(now_s), "application/json", feed.instance, feed.sequence
+        )
+        feed.record(json.dumps(body).encode(), said)
+        records += _taken(feeds)
+    return [
+        InputRecord(record.partition, offset, record.key, record.value, record.headers)
+        for offset, record in enumerate(records)
+    ]
+
+
+def _taken(feeds: tuple[Feed, ...]) -> list[InputRecord]:
+    made = [record for feed in feeds for record in feed.records]
+    for feed in feeds:
+        feed.records.clear()
+    return made
+
+
+def _body(random: Random, now_s: float) -> dict[str, Any]:
+    common: dict[str, Any] = {"direction": random.choice(DIRECTIONS), "callee": random.choice((DID, "201", "77", None))}
+    if random.random() < 0.2:
+        common["callId"] = str(random.randrange(4))
+    if random.random() < 0.3:
+        common["agentMail"] = random.choice(("ann@x.ch", "bob@x.ch"))
+    agent, party = random.choice(AGENTS), random.choice(PARTIES)
+    reported = None if random.random() < 0.2 else int(now_s) - random.choice((0, 0, 1, 5, 60, -5, 200))
+    if random.random() < 0.55:
+        common["direction"] = random.choice(DIRECTIONS[:6])
+        return start(agent, party, reported, **common)
+    duration = random.choice((None, 0, 5, 20, 60, 200))
+    if random.random() < 0.2:
+        common["wav"] = "https://pbx/1.wav"
+    return end(agent, party, reported if duration else int(now_s), duration, **common)

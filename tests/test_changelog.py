@@ -1,0 +1,82 @@
+"""The state as changelog records: what was written is what is read, and what is not ours is refused."""
+
+import orjson
+import pytest
+
+from processors import changelog
+from processors.calls import Call
+from processors.changelog import ChangelogError, Email, Position
+from processors.live_time import LiveTime
+from tests.builders import Log, end, folded, new_task, run, start
+from tests.chaotic_feed import RULES, chaotic_feed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_kept_call_survives_its_bytes(seed: int) -> None:
+    task = new_task(RULES)
+    kept = folded(run(chaotic_feed(seed), task, 7).batches)
+    read = [one for one in map(changelog.decode, kept.values()) if isinstance(one, Call)]
+    assert {call.session_id: call for call in read} == task._calls.by_id
+    assert all(changelog.encode_call(call) in kept.values() for call in read)
+
+
+def test_the_keys_are_those_of_the_contract() -> None:
+    log = Log().webhook(1, start(agentMail="Ann@x.ch")).ticks_until(3)
+    out = run(log.records)
+    assert set(folded(out.batches)) == {
+        f"default/{out.sessions[0].session_id}".encode(),
+        b"default/email/ann@x.ch",
+        b"_partition/0",
+    }
+
+
+def test_the_email_outlives_the_call_and_a_restart() -> None:
+    log = Log().webhook(1, start(agentMail="ann@x.ch"))
+    first = run(log.records)
+    kept = {key: value for key, value in folded(first.batches).items() if b"email" in key or b"_partition" in key}
+    task = new_task()
+    for key, value in kept.items():
+        task.restore(key, value)
+    task.restored()
+    done = len(log.records)
+    later = log.webhook(61, end(None, agentMail="ann@x.ch")).records[done:]
+    (call,) = run(later, task).sessions
+    assert call.agent.extension == "201"
+
+
+def test_a_tombstone_takes_the_call_out_even_when_the_call_was_never_seen() -> None:
+    log = Log().webhook(1, start())
+    ((key, value),) = [(k, v) for k, v in folded(run(log.records).batches).items() if b"_partition" not in k]
+    task = new_task()
+    task.restore(key, None)
+    task.restore(key, value)
+    assert task.open_calls == 1
+    task.restore(key, None)
+    assert (task.open_calls, task.kept_calls) == (0, 0)
+
+
+def test_the_position_survives_its_bytes() -> None:
+    clock = LiveTime()
+    clock.advance("a", 5)
+    clock.advance("b", 6)
+    position = Position(7, clock, {"a": 3, "b": 2**63}, {"default": 5})
+    assert changelog.decode(changelog.encode_position(position)) == position
+
+
+def test_an_email_survives_its_bytes() -> None:
+    fact = Email("default", "ann@x.ch", "0201")
+    assert changelog.decode(changelog.encode_email(fact)) == fact
+
+
+@pytest.mark.parametrize("value", [b"", b"[]", b"null", b"{}", b'{"kind":"other"}', b'{"kind":"call"}', b"\xff"])
+def test_a_value_of_another_version_stops_the_process_and_says_so(value: bytes) -> None:
+    with pytest.raises(ChangelogError, match="changelog"):
+        changelog.decode(value)
+
+
+def test_a_call_whose_times_are_broken_is_refused() -> None:
+    kept = folded(run(Log().webhook(1, start()).records).batches)
+    broken = next(orjson.loads(value) for key, value in kept.items() if b"_partition" not in key)
+    broken["first_received_at"] = "yesterday"
+    with pytest.raises(ChangelogError):
+        changelog.decode(orjson.dumps(broken))
