@@ -78,8 +78,9 @@ class Transactions:
             *await self._send(topics.changelog, (OutputRecord(k, v, ()) for k, v in batch.changelog.items())),
             *await self._send(topics.dead_letters, batch.dead_letters),
         ]
-        for delivery in deliveries:
-            await delivery
+        for outcome in await asyncio.gather(*deliveries, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
         offsets = {TopicPartition(topics.webhooks, self._partition): batch.next_offset}
         await self._producer.send_offsets_to_transaction(offsets, self._settings.processors_application)
         await self._producer.commit_transaction()

@@ -1,0 +1,57 @@
+"""``make bench``: every benchmark in one run, on a real broker; prints a table of ratios."""
+
+import asyncio
+import sys
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from bench import accepting, latency, pairing, projecting
+from bench.report import Line, shown
+from deploy.local.broker import running, say_on_stderr
+from events.kafka import KafkaSettings, ensure_topics
+
+PARTITIONS = 12
+Benchmark = Callable[[KafkaSettings, Path], Awaitable[list[Line]]]
+
+
+async def _pairing(kafka: KafkaSettings, _folder: Path) -> list[Line]:
+    return await pairing.measure(kafka)
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "accepting": accepting.measure,
+    "pairing": _pairing,
+    "projecting": projecting.measure,
+    "latency": latency.measure,
+}
+
+
+async def _measure(name: str, servers: str, folder: Path) -> list[Line]:
+    kafka = KafkaSettings(
+        kafka_bootstrap_servers=servers,
+        kafka_topic_prefix=f"bench-{uuid.uuid4().hex[:8]}",
+        kafka_topic_partitions=PARTITIONS,
+    )
+    await ensure_topics(kafka)
+    own = folder / name
+    own.mkdir()
+    return await BENCHMARKS[name](kafka, own)
+
+
+def main(names: list[str]) -> None:
+    """Run the named benchmarks (none named: all) one after the other."""
+    lines: list[Line] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="callstream-bench-") as folder,
+        running(Path(folder) / "kafka") as broker,
+    ):
+        for name in names or list(BENCHMARKS):
+            say_on_stderr(f"measuring {name}")
+            lines += asyncio.run(_measure(name, broker.bootstrap_servers, Path(folder)))
+    print(shown(lines))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

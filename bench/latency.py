@@ -1,0 +1,93 @@
+"""From POST to the message on the event stream, the whole system running, at a steady rate."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from bench.load import Connection, Measured, request
+from bench.report import Line
+from events.kafka import KafkaSettings
+from tests.builders import zulu
+from tests.system import System
+
+RATE = 200
+SECONDS = 20
+WARM_UP_S = 3
+CONNECTIONS = 16
+EVENT = "/webhook/3cx/call-event"
+DRAIN_S = 5
+
+
+async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
+    """Each webhook is told apart by its call id; warm-up does not count."""
+    system = System(kafka, folder)
+    system.start()
+    try:
+        await system.ready()
+        measured, missing = await _run(system)
+    finally:
+        system.kill()
+    if missing:
+        raise RuntimeError(f"{missing} webhooks never came out of the event stream")
+    text = " / ".join(f"{measured.percentile(share) * 1e3:.0f}" for share in (0.5, 0.95, 0.99))
+    return [Line(f"POST to event stream at {RATE}/s, p50 / p95 / p99", f"{text} ms", "-", "-")]
+
+
+async def _run(system: System) -> tuple[Measured, int]:
+    sent: dict[str, float] = {}
+    seen: dict[str, float] = {}
+    listening = asyncio.Event()
+    listener = asyncio.create_task(_listen(system, seen, listening))
+    await listening.wait()
+    await _post(system, sent)
+    deadline = time.perf_counter() + DRAIN_S
+    while len(seen) < len(sent) and time.perf_counter() < deadline:
+        await asyncio.sleep(0.05)
+    listener.cancel()
+    first = min(sent.values()) + WARM_UP_S
+    measured = Measured(SECONDS)
+    measured.answers_s = [seen[one] - at for one, at in sent.items() if one in seen and at > first]
+    return measured, len(sent) - len(seen)
+
+
+async def _listen(system: System, seen: dict[str, float], listening: asyncio.Event) -> None:
+    async with (
+        httpx.AsyncClient(timeout=60) as client,
+        client.stream("GET", f"{system.board}/api/v1/stream") as answer,
+    ):
+        async for line in answer.aiter_lines():
+            listening.set()
+            if line.startswith("data: {") and '"call_id"' in line:
+                now = time.perf_counter()
+                for call in json.loads(line[6:]).get("calls", []):
+                    seen.setdefault(call["call_id"], now)
+
+
+async def _post(system: System, sent: dict[str, float]) -> None:
+    """Evenly spaced, whatever the answers do; half are starts of new calls, half are ends without one."""
+    loop = asyncio.get_running_loop()
+    port = int(system.door.rsplit(":", 1)[1])
+    clients = [(await loop.create_connection(Connection, "127.0.0.1", port))[1] for _ in range(CONNECTIONS)]
+    free: asyncio.Queue[Connection] = asyncio.Queue()
+    for client in clients:
+        free.put_nowait(client)
+
+    async def one(number: int, client: Connection) -> None:
+        now = zulu(datetime.now(UTC))
+        body = {"callId": str(number), "caller": f"+4122{number:08}", "agentExt": str(1000 + number % 150)}
+        kind = {"startTime": now} if number % 2 else {"endUtc": now, "duration": "00:00:05"}
+        sent[str(number)] = time.perf_counter()
+        await client.exchange(request(EVENT, json.dumps({**body, "direction": "Inbound", **kind}).encode()))
+        free.put_nowait(client)
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(RATE * (SECONDS + WARM_UP_S)):
+            await asyncio.sleep(max(0.0, began + number / RATE - time.perf_counter()))
+            group.create_task(one(number, await free.get()))
+    for client in clients:
+        client.close()

@@ -1,0 +1,120 @@
+"""Paired events per second with transactions, against a bare aiokafka consume-produce-commit loop on its topics."""
+
+import asyncio
+import time
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from bench.report import Line, compared
+from events.kafka import KafkaSettings, committed_reader, connection, discard, transactional_producer
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX, Pbx
+from processors.runner import Runner
+from processors.settings import ProcessorsSettings
+from processors.task import Batch, InputRecord
+from tests.builders import Log, end, run, start
+from tests.system import append, committed_offsets, kafka_environment
+
+CALLS = 8_000
+AGENTS = 400
+ROUNDS = 3
+BATCH_RECORDS = 2_000
+
+
+def traffic() -> list[InputRecord]:
+    """One partition's day: start and end of each call, many agents."""
+    log = Log()
+    for number in range(CALLS):
+        agent, party = str(1000 + number % AGENTS), f"+4122{number:08}"
+        log.webhook(number * 0.5, start(agent, party, t=number * 0.5))
+        log.webhook(number * 0.5 + 0.1, end(agent, party, t=number * 0.5, duration=0, callId=str(number)))
+    return log.records
+
+
+async def measure(kafka: KafkaSettings) -> list[Line]:
+    """Rounds in turn: ours in a new group each time, then the bare loop with the same bytes."""
+    records = traffic()
+    await append(kafka, records)
+    batches = run(records, batch_size=BATCH_RECORDS).batches
+    pairs = []
+    for number in range(ROUNDS):
+        ours = await _ours(kafka, len(records), f"bench-{kafka.kafka_topic_prefix}-{number}")
+        bare = await _bare(kafka, batches, f"bare-{kafka.kafka_topic_prefix}-{number}")
+        pairs.append((len(records) / ours, len(records) / bare))
+    return [compared("paired events, exactly once (bare: same bytes)", "/s", pairs)]
+
+
+async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
+    """Seconds from joining the group to the last commit. Each round has a changelog of its own: an empty state."""
+    settings = ProcessorsSettings(
+        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
+        processors_application=group,
+        processors_batch_records_max=BATCH_RECORDS,
+    )
+    await _empty_changelog(settings)
+    runner = asyncio.create_task(Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors")).run())
+    began = time.perf_counter()
+    while (await committed_offsets(settings, group, settings.topic_set.webhooks))[0] < count:
+        if runner.done():
+            runner.result()
+        await asyncio.sleep(0.05)
+    seconds = time.perf_counter() - began
+    runner.cancel()
+    await asyncio.wait({runner})
+    return seconds
+
+
+async def _empty_changelog(settings: ProcessorsSettings) -> None:
+    """Delete what an earlier round left: its state would make every record a repeat."""
+    topic = settings.topic_set.changelog
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=-1)})
+    finally:
+        await admin.close()
+
+
+async def _bare(kafka: KafkaSettings, batches: list[Batch], group: str) -> float:
+    """Seconds for: getmany, the same bytes with send_batch, await, offsets, commit."""
+    topics = kafka.topic_set
+    source = TopicPartition(topics.webhooks, 0)
+    per_batch = [
+        [(topics.call_sessions, out.key, out.value, list(out.headers)) for out in batch.session_events]
+        + [(topics.changelog, key, value, []) for key, value in batch.changelog.items()]
+        for batch in batches
+    ]
+    consumer = AIOKafkaConsumer(**committed_reader(kafka), group_id=None)
+    await consumer.start()
+    consumer.assign([source])
+    await consumer.seek_to_beginning(source)
+    producer = AIOKafkaProducer(**transactional_producer(kafka, group))
+    await producer.start()
+    began = time.perf_counter()
+    for outputs in per_batch:
+        taken = 0
+        while taken < BATCH_RECORDS:
+            fetched = await consumer.getmany(source, timeout_ms=200, max_records=BATCH_RECORDS - taken)
+            if not fetched:
+                break
+            taken += len(fetched[source])
+        await producer.begin_transaction()
+        deliveries = []
+        for topic in (topics.call_sessions, topics.changelog):
+            builder = producer.create_batch()
+            for target, key, value, headers in outputs:
+                if target != topic:
+                    continue
+                if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                    deliveries.append(await producer.send_batch(builder, topic, partition=0))
+                    builder = producer.create_batch()
+                    builder.append(key=key, value=value, timestamp=None, headers=headers)
+            deliveries.append(await producer.send_batch(builder, topic, partition=0))
+        await asyncio.gather(*deliveries)
+        await producer.send_offsets_to_transaction({source: await consumer.position(source)}, group)
+        await producer.commit_transaction()
+    seconds = time.perf_counter() - began
+    await discard(producer)
+    await consumer.stop()
+    return seconds
