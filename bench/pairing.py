@@ -4,10 +4,9 @@ import asyncio
 import time
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from bench.report import Line, compared
-from events.kafka import KafkaSettings, committed_reader, connection, discard, transactional_producer
+from events.kafka import KafkaSettings, committed_reader, discard, ensure_topics, transactional_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.runner import Runner
@@ -33,26 +32,28 @@ def traffic() -> list[InputRecord]:
 
 
 async def measure(kafka: KafkaSettings) -> list[Line]:
-    """Rounds in turn: ours in a new group each time, then the bare loop with the same bytes."""
+    """Rounds in turn: ours, then the bare loop with the same bytes."""
     records = traffic()
-    await append(kafka, records)
     batches = run(records, batch_size=BATCH_RECORDS).batches
     pairs = []
     for number in range(ROUNDS):
-        ours = await _ours(kafka, len(records), f"bench-{kafka.kafka_topic_prefix}-{number}")
-        bare = await _bare(kafka, batches, f"bare-{kafka.kafka_topic_prefix}-{number}")
+        # A set of topics for each round: the state of an earlier one would make every record a repeat.
+        fresh = kafka.model_copy(update={"kafka_topic_prefix": f"{kafka.kafka_topic_prefix}-{number}"})
+        await ensure_topics(fresh)
+        await append(fresh, records)
+        ours = await _ours(fresh, len(records), f"bench-{fresh.kafka_topic_prefix}")
+        bare = await _bare(fresh, batches, f"bare-{fresh.kafka_topic_prefix}")
         pairs.append((len(records) / ours, len(records) / bare))
     return [compared("paired events, exactly once (bare: same bytes)", "/s", pairs)]
 
 
 async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
-    """Seconds from joining the group to the last commit. Each round has a changelog of its own: an empty state."""
+    """Seconds from joining the group to the last commit."""
     settings = ProcessorsSettings(
         **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
         processors_application=group,
         processors_batch_records_max=BATCH_RECORDS,
     )
-    await _empty_changelog(settings)
     runner = asyncio.create_task(Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors")).run())
     began = time.perf_counter()
     while (await committed_offsets(settings, group, settings.topic_set.webhooks))[0] < count:
@@ -63,17 +64,6 @@ async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
     runner.cancel()
     await asyncio.wait({runner})
     return seconds
-
-
-async def _empty_changelog(settings: ProcessorsSettings) -> None:
-    """Delete what an earlier round left: its state would make every record a repeat."""
-    topic = settings.topic_set.changelog
-    admin = AIOKafkaAdminClient(**connection(settings))
-    await admin.start()
-    try:
-        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=-1)})
-    finally:
-        await admin.close()
 
 
 async def _bare(kafka: KafkaSettings, batches: list[Batch], group: str) -> float:

@@ -1,16 +1,19 @@
 """Dates as .NET prints them in any culture. What can be read two ways is read as the way nearest `received_at`.
 
 Webhooks are live, and `received_at` is in the log: so the choice is deterministic. A time without a zone is in the
-PBX's zone; under a key that says UTC it may also be UTC. The fraction is kept to the microsecond.
+PBX's zone; under a key that says UTC it may also be UTC. Local time that carries a ``Z`` is a lie that cannot be told
+from a clock that is off: it is read as it stands. The fraction is kept to the microsecond, the rest cut off.
+Source: the design, section 4; 3cx.md, section 1, fact 5.
 """
 
-import re
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from enum import Enum
-from functools import partial
+from typing import Final, NamedTuple
 
+from events import printed_dates
 from events.pbx import DateOrder, Pbx
+from events.printed_dates import Printed
 
 
 class Missing(Enum):
@@ -19,127 +22,138 @@ class Missing(Enum):
     YEAR_ONE = "year 0001"
 
 
-_BLANKS = re.compile("[\\s\u00a0\u202f\u2009\u200e\u200f]+")
-_ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})")
-_SEPARATOR = r"(?:\s?[./\-\u2010-\u2015\u5e74\u6708]\s?|\s)"
-_FORM = re.compile(
-    rf"(?P<a>\d{{1,4}}){_SEPARATOR}(?P<b>\d{{1,2}}){_SEPARATOR}(?P<c>\d{{1,4}})[.\u65e5]?"
-    r"(?:[T,\s]+(?P<before>[^\W\d_.]{1,4}\.?(?:\s?[^\W\d_]\.)?)?\s?"
-    r"(?P<h>\d{1,2})[:.\-h](?P<m>\d{1,2})(?:[:.\-m](?P<s>\d{1,2})(?:[.,](?P<f>\d{1,9}))?)?"
-    r"\s?(?P<after>(?!Z$|UTC$|GMT$)[^\W\d_](?:[^\W\d_]|\.\s?){0,5})?)?"
-    r"\s?(?P<zone>Z|UTC|GMT|[+-]\d{1,2}(?::?\d{2})?)?",
-    re.IGNORECASE,
-)
-_AM = frozenset(("am", "a", "vorm", "πμ", "上午", "午前", "오전", "sa", "öö", "ö", "dop", "de", "пд", "saŋ"))
-_PM = frozenset(("pm", "p", "nachm", "μμ", "下午", "午後", "오후", "ch", "ös", "ss", "odp", "du", "пп"))
-_MILLIS_FROM = 100_000_000_000  # as seconds: the year 5138; as milliseconds: 1973
-_HALF_DAY_H = 12
-_CENTURY_DIGITS = 2
+class Zone(Enum):
+    """Where a reading's zone is from, in order of preference among equals."""
+
+    SENT = "as sent"
+    UTC = "the key says UTC"
+    PBX = "the PBX's zone"
 
 
-def read(value: str | float, received_at: datetime, pbx: Pbx, *, says_utc: bool) -> datetime | Missing | None:
-    """The aware UTC datetime, `Missing` for the year 0001, null when `value` is no date."""
-    if not isinstance(value, str):
-        return _from_epoch(value)
-    if _ISO.fullmatch(value) and not value.startswith("0001"):
-        return _guarded(lambda: datetime.fromisoformat(value).astimezone(UTC))
-    text = _BLANKS.sub(" ", value).strip()
-    if text.isascii() and text.isdigit() and len(text) >= len("100000000") and len(text) <= len("1000000000000000"):
-        return _from_epoch(int(text))
-    return _read_form(text, received_at, pbx, says_utc=says_utc)
+class Read(NamedTuple):
+    """One way to read a date; `at` is aware, in UTC. `order` is null where the digits leave no choice."""
+
+    at: datetime
+    order: DateOrder | None
+    zone: Zone
 
 
-def _from_epoch(value: float) -> datetime | None:
-    if value <= 0:
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_SECONDS: Final = range(100_000_000, 100_000_000_000)
+"""As seconds since 1970: 1973 to 5138."""
+_MILLIS: Final = range(100_000_000_000, 60_000_000_000_000)
+"""As milliseconds since 1970: 1973 to 3871."""
+_NET_MILLIS: Final = range(62_135_596_800_000, 70_000_000_000_000)
+"""As milliseconds since the year 0001, which is how .NET counts: 1970 to 2219."""
+_NET_TICKS: Final = range(621_355_968_000_000_000, 700_000_000_000_000_000)
+"""As .NET's ticks of 100 ns since the year 0001."""
+_YEAR_ONE_S: Final = -62_135_596_800
+_NUMBER_CHARACTERS_MAX: Final = 22
+
+
+def read(
+    value: str | float, received_at: datetime, pbx: Pbx, *, says_utc: bool, like: Read | None = None
+) -> Read | Missing | None:
+    """The date in `value`, `Missing` for the year 0001, null when it is no date.
+
+    `says_utc`: the key says that the time is UTC. `like`: how another date of the same body was read; one body is
+    printed by one culture.
+    """
+    if isinstance(value, str):
+        exact = _exact(value)
+        if exact is not None:
+            return exact
+    found = readings(value, pbx, says_utc=says_utc)
+    return found if isinstance(found, Missing) else nearest(found, received_at, like)
+
+
+def _exact(value: str) -> Read | Missing | None:
+    """The quick way for ISO 8601 with a zone, which can be read one way only; null for everything else."""
+    # The colons are looked at, because fromisoformat takes the minutes of "T10.01" for a fraction.
+    if value[10:11] != "T" or value[13:14] != ":" or value[16:17] != ":":
         return None
-    micros = int(value * 1_000) if value >= _MILLIS_FROM else int(value * 1_000_000)
-    return _guarded(lambda: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros))
-
-
-def _guarded(make: Callable[[], datetime]) -> datetime | None:
+    if not (value.endswith("Z") or value[-6:-5] in {"+", "-"}):
+        return None
     try:
-        return make()
+        at = datetime.fromisoformat(value)
+        if at.year == 1:
+            return Missing.YEAR_ONE
+        return Read(at if at.tzinfo is UTC else at.astimezone(UTC), None, Zone.SENT)
     except (ValueError, OverflowError):
         return None
 
 
-def _read_form(text: str, received_at: datetime, pbx: Pbx, *, says_utc: bool) -> datetime | Missing | None:
-    form = _FORM.fullmatch(text)
-    if form is None:
+def readings(value: str | float, pbx: Pbx, *, says_utc: bool) -> list[Read] | Missing:
+    """Every way to read `value`, likeliest first; empty when it is no date."""
+    if isinstance(value, str):
+        number = _number(value)
+        if number is None:
+            printed = printed_dates.read(value)
+            return Missing.YEAR_ONE if printed == "none" else _readings(printed, pbx, says_utc=says_utc)
+        value = number
+    at = _counted(value)
+    return [Read(at, None, Zone.SENT)] if isinstance(at, datetime) else at or []
+
+
+def _number(text: str) -> float | None:
+    """The count in a text that is nothing but one; null for ``20250716143000``, which is a printed date."""
+    bare = text.strip()
+    if len(bare) > _NUMBER_CHARACTERS_MAX or not bare.isascii() or not bare[-1:].isdigit():
         return None
-    days = _days(form["a"], form["b"], form["c"], pbx.date_order)
-    if not days:
+    whole, _, fraction = bare.partition(".")
+    if not whole.removeprefix("-").isdigit() or (fraction and not fraction.isdigit()) or printed_dates.is_compact(bare):
         return None
-    if any(year == 1 for year, _, _ in days):
+    return float(bare) if fraction else int(whole)
+
+
+def _counted(count: float) -> datetime | Missing | None:
+    """Seconds or milliseconds since 1970, or .NET's milliseconds or ticks since the year 0001."""
+    if count in {0, _YEAR_ONE_S, _YEAR_ONE_S * 1_000}:
         return Missing.YEAR_ONE
-    hour = _hour(form)
-    if hour is None:
+    if not 0 < count < _NET_TICKS.stop:  # NaN is no count either
         return None
-    clock = (hour, int(form["m"] or 0), int(form["s"] or 0), int((form["f"] or "0")[:6].ljust(6, "0")))
-    found = [at for day in days for at in _moments(day, clock, form["zone"], pbx, says_utc=says_utc)]
-    # min() takes the first of equals, so ties go to the PBX's own order and zone.
-    return min(found, key=lambda at: abs(at - received_at), default=None)
-
-
-def _days(a: str, b: str, c: str, order: DateOrder) -> list[tuple[int, int, int]]:
-    """Every (year, month, day) that the three numbers can mean; only the PBX's order where one is set and possible."""
-    orders = {DateOrder.YMD: (a, b, c), DateOrder.DMY: (c, b, a), DateOrder.MDY: (c, a, b)}
-    if len(a) > _CENTURY_DIGITS:
-        possible = [(int(a), int(b), int(c))]
-    elif len(c) > _CENTURY_DIGITS:
-        possible = [_day(*orders[one]) for one in (DateOrder.DMY, DateOrder.MDY)]
-        possible = [_day(*orders[order])] if order in orders and _is_day(_day(*orders[order])) else possible
+    whole = int(count)
+    if whole in _SECONDS:
+        micros = round(count * 1_000_000)
+    elif whole in _MILLIS:
+        micros = round(count * 1_000)
+    elif whole in _NET_MILLIS:
+        micros = round((count - _NET_MILLIS.start) * 1_000)
+    elif whole in _NET_TICKS:
+        micros = (whole - _NET_TICKS.start) // 10
     else:
-        possible = [_day(*orders[one]) for one in (DateOrder.DMY, DateOrder.MDY, DateOrder.YMD)]
-        possible = [_day(*orders[order])] if order in orders and _is_day(_day(*orders[order])) else possible
-    return [day for day in dict.fromkeys(possible) if _is_day(day)]
+        return None
+    return _EPOCH + micros * _MICROSECOND
 
 
-def _day(year: str, month: str, day: str) -> tuple[int, int, int]:
-    full = int(year) + 2000 if len(year) <= _CENTURY_DIGITS else int(year)
-    return full, int(month), int(day)
+def nearest(found: Sequence[Read], near: datetime, like: Read | None = None) -> Read | None:
+    """The reading in the order and zone of `like`, if any is, that is nearest `near`; the first of equals."""
+    if len(found) < 2:  # noqa: PLR2004 -- nothing to choose
+        return found[0] if found else None
+    if like is None:
+        return min(found, key=lambda one: abs(one.at - near))
+    return min(found, key=lambda one: (one.order is not like.order, one.zone is not like.zone, abs(one.at - near)))
 
 
-def _is_day(day: tuple[int, int, int]) -> bool:
-    return _guarded(partial(_moment, day, (0, 0, 0, 0), UTC, 0)) is not None
+def _readings(printed: Sequence[Printed], pbx: Pbx, *, says_utc: bool) -> list[Read]:
+    """Each local time in each zone it may be of; only the PBX's order where that is known and possible."""
+    known = [one for one in printed if one.order is pbx.date_order] or printed
+    found: dict[datetime, Read] = {}
+    for one in known:
+        for at, zone in _moments(one, pbx, says_utc=says_utc):
+            found.setdefault(at, Read(at, one.order, zone))
+    return list(found.values())
 
 
-def _hour(form: re.Match[str]) -> int | None:
-    hour = int(form["h"] or 0)
-    words = {"".join(filter(str.isalpha, (form[name] or "").lower())) for name in ("before", "after")} - {""}
-    if not words:
-        return hour
-    if hour > _HALF_DAY_H:
-        return hour if words <= _AM | _PM else None
-    if words <= _AM:
-        return hour % _HALF_DAY_H
-    return hour % _HALF_DAY_H + _HALF_DAY_H if words <= _PM else None
-
-
-def _moments(
-    day: tuple[int, int, int], clock: tuple[int, int, int, int], zone: str | None, pbx: Pbx, *, says_utc: bool
-) -> list[datetime]:
-    if zone:
-        zones: list[tzinfo] = [_offset(zone)]
-    else:
-        zones = [pbx.zone, UTC] if says_utc else [pbx.zone]
-    # Where the clock was put back, the same local time came twice: both readings are candidates.
-    made = [_guarded(partial(_moment, day, clock, one, fold)) for one in zones for fold in (0, 1)]
-    return [at for at in made if at is not None]
-
-
-def _moment(day: tuple[int, int, int], clock: tuple[int, int, int, int], zone: tzinfo, fold: int) -> datetime:
-    year, month, date = day
-    hour, minute, second, microsecond = clock
-    return datetime(year, month, date, hour, minute, second, microsecond, tzinfo=zone, fold=fold).astimezone(UTC)
-
-
-def _offset(text: str) -> timezone:
-    digits = "".join(filter(str.isdigit, text))
-    if not digits:
-        return UTC
-    hours, minutes = int(digits[:-2] or 0), int(digits[-2:])
-    if len(digits) <= _CENTURY_DIGITS:
-        hours, minutes = int(digits), 0
-    span = timedelta(hours=hours, minutes=minutes)
-    return timezone(-span if text.startswith("-") else span) if span < timedelta(hours=24) else UTC
+def _moments(one: Printed, pbx: Pbx, *, says_utc: bool) -> list[tuple[datetime, Zone]]:
+    try:
+        if one.offset is not None:
+            return [((one.local - one.offset).replace(tzinfo=UTC), Zone.SENT)]
+        said = [(one.local.replace(tzinfo=UTC), Zone.UTC)] if says_utc else []
+        local = one.local.replace(tzinfo=pbx.zone)
+        # Where the clock is put back the same local time comes twice, where it is put forward never: both folds are
+        # readings, and the one nearest the time of receipt decides.
+        return [*said, *((local.replace(fold=fold).astimezone(UTC), Zone.PBX) for fold in (0, 1))]
+    except OverflowError:
+        return []

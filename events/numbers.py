@@ -2,33 +2,43 @@
 
 Two numbers are the same when they normalise to the same E.164 number, or when the digits of one, leading zeros
 removed, are a suffix of the other's, seven digits or more; shorter ones only exactly. A withheld or missing number
-proves neither sameness nor difference. Source: the design, section 4.
+proves neither sameness nor difference, nor does a name beside a number. Source: the design, section 4.
 """
 
 import re
 from enum import Enum
 from functools import lru_cache
+from typing import Final
 
 import phonenumbers
+from phonenumbers import PhoneNumberFormat, ValidationResult
 
+from events.digits import to_ascii
 from events.webhook import Party
 
-SUFFIX_DIGITS_MIN = 7
-TEXT_CHARACTERS_MAX = 256
-_CACHE_SIZE = 65_536
+_DIGITS: Final = frozenset("0123456789")
+SUFFIX_DIGITS_MIN: Final = 7
+DIGITS_MAX: Final = 32
+"""A run of more digits is no number (a SIP user, an id): it is compared as text."""
+_E164_DIGITS_MAX: Final = 15
+_CACHE_SIZE: Final = 65_536
 
-_WITHHELD = frozenset(
-    (
-        *("anonymous", "anonyme", "anonym", "unknown", "unbekannt", "inconnu", "withheld", "private", "restricted"),
-        *("unavailable", "blocked", "hidden", "noname", "nocallerid", "unknowncaller", "privatecaller"),
-        "privatenumber",
-    )
+_WITHHELD_WORDS: Final = (
+    "anonymous anonyme anonym anonimo anónimo unknown unbekannt inconnu unknownnumber unknowncaller withheld"
+    " numberwithheld private privatenumber privatecaller privé privat restricted unavailable blocked hidden noname"
+    " nonumber nocallerid masqué numéromasqué unterdrückt suppressed"
 )
+_WITHHELD: Final = frozenset(_WITHHELD_WORDS.split())
 _IN_BRACKETS = re.compile(r"<([^<>]*)>")
 _NAME_IN_PARENTHESES = re.compile(r"\([^()]*[^\W\d_][^()]*\)")
-_SCHEME = re.compile(r"^(?:sips?|tel|callto):", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:sips?|tel|callto|phone):(?://)?", re.IGNORECASE)
+_HOST = re.compile(r"[;@?]")
+_SEPARATORS = r"\s().\-/\u2010-\u2015"
+_LEADING = re.compile(rf"(\+?[\d(][\d{_SEPARATORS}]*)(?=[\s,]|$)")
+_TRAILING = re.compile(rf"(?:^|\s)(\+?\d[\d{_SEPARATORS}]*)$")
+_BLANK_FOR_PLUS = re.compile(rf" [1-9]\d{{{SUFFIX_DIGITS_MIN},}}$")
 
-NOBODY = Party(text=None, e164=None, digits="", withheld=True)
+NOBODY: Final = Party(text=None, e164=None, digits="", withheld=True)
 """The party of which nothing was said."""
 
 
@@ -42,65 +52,86 @@ class Comparison(Enum):
 
 @lru_cache(_CACHE_SIZE)
 def party(text: str | None, country: str | None) -> Party:
-    """The party named by `text` (null or empty: nobody); `country` (ISO 3166) reads national numbers."""
+    """The party named by `text` (null or blank: nobody); `country` (ISO 3166) reads national numbers.
+
+    A blank in front of an international number is a plus that a form decoded.
+    """
     if text is None or not text.strip():
         return NOBODY
-    bare = _bare(text)
-    digits = "".join(character for character in bare if character.isdecimal())
-    letters = "".join(character for character in bare.lower() if character.isalpha())
-    withheld = not digits and (letters in _WITHHELD or not letters)
-    e164 = _e164(bare, digits, country, blank_for_plus=text.startswith(" "))
-    return Party(text=text.strip(), e164=e164, digits=digits.lstrip("0"), withheld=withheld)
+    number = _number(text)
+    digits = "".join(one for one in to_ascii(number) if one in _DIGITS)
+    if not digits or len(digits) > DIGITS_MAX:
+        letters = "".join(one for one in _bare(text).lower() if one.isalpha())
+        return Party(
+            text=text.strip(), e164=None, digits="", withheld=not digits and (letters in _WITHHELD or not letters)
+        )
+    international = number.startswith("+") or _BLANK_FOR_PLUS.match(text) is not None
+    significant = digits.lstrip("0")
+    if len(significant) < SUFFIX_DIGITS_MIN:
+        return Party(text=text.strip(), e164=None, digits=digits, withheld=False)
+    return Party(
+        text=text.strip(), e164=_e164(digits, country, international=international), digits=significant, withheld=False
+    )
 
 
 def _bare(text: str) -> str:
-    """The number without display name, scheme, host and parameters."""
+    """The text without display name, scheme, host and parameters."""
     bracketed = _IN_BRACKETS.search(text)
-    bare = bracketed.group(1) if bracketed and bracketed.group(1).strip() else text
-    bare = _SCHEME.sub("", bare.strip())
-    bare = re.split(r"[;@]", bare, maxsplit=1)[0]
-    return _NAME_IN_PARENTHESES.sub("", bare).strip()
+    bare = bracketed[1] if bracketed and bracketed[1].strip() else text
+    bare = _HOST.split(_SCHEME.sub("", bare.strip(), count=1), maxsplit=1)[0]
+    return _NAME_IN_PARENTHESES.sub(" ", bare).strip(" \"'")
 
 
-def _e164(bare: str, digits: str, country: str | None, *, blank_for_plus: bool) -> str | None:
-    if len(digits) < SUFFIX_DIGITS_MIN or any(character.isalpha() for character in bare):
-        return None
-    # A form decodes "+41…" into " 41…"; "00" is the plus of most countries.
-    international = bare.startswith("+") or blank_for_plus
+def _number(text: str) -> str:
+    """The number in `text`, with its plus; empty when there is only a name."""
+    bare = _bare(text).replace("(0)", "")
+    if not any(one.isalpha() for one in bare):
+        return bare
+    found = _LEADING.match(bare) or _TRAILING.search(bare)
+    return found[1] if found else ""
+
+
+def _e164(digits: str, country: str | None, *, international: bool) -> str | None:
+    # "00" is the plus of most countries, and what 3CX prints for it in every country.
     if not international and digits.startswith("00"):
         international, digits = True, digits[2:]
-    elif bare.startswith("+") and "(0)" in bare:
-        digits = "".join(character for character in bare.replace("(0)", "") if character.isdecimal())
-    if not international and country is None:
+    if len(digits) > _E164_DIGITS_MAX + 1 or (country is None and not international):
         return None
     try:
         number = phonenumbers.parse(f"+{digits}" if international else digits, None if international else country)
     except phonenumbers.NumberParseException:
         return None
-    if not phonenumbers.is_possible_number(number):
+    # Without a plus the country is a guess, so the number must exist in its plan; with one it need only be possible.
+    if phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
         return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if not international and not phonenumbers.is_valid_number(number):
+        return None
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
 def compare(one: Party, other: Party) -> Comparison:
     """Whether the two are the same party, as far as their numbers tell."""
     if one.withheld or other.withheld:
         return Comparison.UNKNOWN
-    return Comparison.SAME if same_number(one, other) else Comparison.DIFFERENT
+    if same_number(one, other):
+        return Comparison.SAME
+    return Comparison.DIFFERENT if bool(one.digits) is bool(other.digits) else Comparison.UNKNOWN
 
 
 def same_number(one: Party, other: Party) -> bool:
-    """Tell whether both numbers are known and the same."""
-    if one.text is None or other.text is None or one.withheld or other.withheld:
+    """Tell whether both numbers are known and the same; two names are the same in any case of their letters."""
+    if one.withheld or other.withheld:
         return False
-    if one.text == other.text or (one.e164 is not None and one.e164 == other.e164):
+    if one.e164 is not None and one.e164 == other.e164:
         return True
-    short, long = sorted((one.digits, other.digits), key=len)
-    return len(short) >= SUFFIX_DIGITS_MIN and long.endswith(short)
+    mine, theirs = one.digits, other.digits
+    if not mine and not theirs:
+        return (one.text or "").casefold() == (other.text or "").casefold()
+    if len(mine) < SUFFIX_DIGITS_MIN or len(theirs) < SUFFIX_DIGITS_MIN:
+        return mine == theirs
+    return mine.endswith(theirs) or theirs.endswith(mine)
 
 
 def suffix_key(one: Party) -> str:
-    """A key that all parties that are the same number share: the last seven digits, or the text of a shorter one."""
-    if len(one.digits) >= SUFFIX_DIGITS_MIN:
-        return one.digits[-SUFFIX_DIGITS_MIN:]
-    return one.text or ""
+    """A key that all parties that are the same number share: the last seven digits, else what there is."""
+    return one.digits[-SUFFIX_DIGITS_MIN:] or (one.text or "").casefold()

@@ -13,8 +13,9 @@ from events.session import Direction, Outcome
 class Party:
     """One side of a call.
 
-    `text` is as sent (null when nothing was); `e164` where it could be had; `digits` the digits without leading zeros,
-    for comparison; `withheld` when the number was suppressed, which proves neither sameness nor difference.
+    `text` is as sent (null when nothing was); `e164` where it could be had; `digits` for comparison: without leading
+    zeros where seven or more remain, else whole (an extension's zeros count), empty for a name; `withheld` when the
+    number was suppressed or not sent, which proves neither sameness nor difference.
     """
 
     text: str | None

@@ -4,7 +4,7 @@ Views may use the loose durability settings, because offsets roll back together 
 the topic does not give again.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +15,13 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    bindparam,
     case,
     event,
     func,
     insert,
     or_,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,6 +29,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from events.session import Status
 from events.settings import ConfigurationError
 from projections.agent_status import AgentFacts, OpenCall, Tally
 from projections.call_log import Row
@@ -157,57 +158,76 @@ class Store:
         )
 
     async def agent_facts(
-        self, connection: AsyncConnection, days: dict[str, str], default_day: str, keys: Sequence[AgentKey] | None
+        self, connection: AsyncConnection, days: Mapping[str, str], default_day: str, keys: Sequence[AgentKey] | None
     ) -> list[tuple[AgentFacts, int]]:
         """What the tables say about these agents (null: all), each with its partition, in order of PBX and extension.
 
         `days`: the local day of each PBX, for the day's figures.
         """
-        if keys is None:
-            return await self._agent_facts(connection, days, default_day, None)
         found: list[tuple[AgentFacts, int]] = []
-        for begin in range(0, len(keys), KEYS_PER_QUERY):
-            found += await self._agent_facts(connection, days, default_day, keys[begin : begin + KEYS_PER_QUERY])
+        if keys is None:
+            pbxs = (await connection.execute(_PBXS)).scalars().all()
+            for pbx in pbxs:
+                found += await _facts(connection, _ALL, {"pbx": pbx, "day": days.get(pbx, default_day)})
+            return found
+        by_pbx: dict[str, list[str]] = {}
+        for pbx, extension in sorted(keys):
+            by_pbx.setdefault(pbx, []).append(extension)
+        for pbx, extensions in by_pbx.items():
+            for begin in range(0, len(extensions), KEYS_PER_QUERY):
+                some = extensions[begin : begin + KEYS_PER_QUERY]
+                given = {"pbx": pbx, "day": days.get(pbx, default_day), "extensions": some}
+                found += await _facts(connection, _SOME, given)
         return found
 
-    async def _agent_facts(
-        self, connection: AsyncConnection, days: dict[str, str], default_day: str, keys: Sequence[AgentKey] | None
-    ) -> list[tuple[AgentFacts, int]]:
-        def these(statement: Select[Any], table: Table) -> Select[Any]:
-            return statement if keys is None else statement.where(tuple_(table.c.pbx, table.c.extension).in_(keys))
 
-        found: dict[AgentKey, tuple[AgentFacts, int]] = {}
-        rows = await connection.execute(these(select(agents), agents).order_by(agents.c.pbx, agents.c.extension))
-        for row in rows:
-            facts = AgentFacts(row.pbx, row.extension, row.email, row.last_call, None)
-            found[row.pbx, row.extension] = facts, row.partition
-        open_calls = select(calls.c.pbx, calls.c.extension, calls.c.session_id, calls.c.began_at)
-        for row in await connection.execute(these(open_calls.where(calls.c.status == "open"), calls)):
-            if (row.pbx, row.extension) in found:
-                found[row.pbx, row.extension][0].open_calls.append(OpenCall(row.session_id, row.began_at))
-        agent = (calls.c.pbx, calls.c.extension)
-        for row in await connection.execute(
-            these(select(*agent, func.max(calls.c.closed_at).label("free")), calls).group_by(*agent)
-        ):
-            if (row.pbx, row.extension) in found:
-                found[row.pbx, row.extension][0].free_since = row.free
-        for row in await connection.execute(these(_tallies(days, default_day), calls)):
-            if (row.pbx, row.extension) in found:
-                tally = Tally(row.direction, row.outcome, row.status, row.calls, int(row.talk_s))
-                found[row.pbx, row.extension][0].tallies.append(tally)
-        return list(found.values())
+@dataclass(frozen=True, slots=True)
+class _FactQueries:
+    """What is asked about the agents of one PBX. Built once: building them anew took longer than running them."""
+
+    agents: Select[Any]
+    open_calls: Select[Any]
+    tallies: Select[Any]
 
 
-def _tallies(days: dict[str, str], default_day: str) -> Select[Any]:
-    """The day's calls, counted by agent, direction, outcome and status."""
-    elsewhere = and_(calls.c.pbx.not_in(list(days)), calls.c.day == default_day)
-    is_today = or_(elsewhere, *(and_(calls.c.pbx == pbx, calls.c.day == day) for pbx, day in days.items()))
-    groups = (calls.c.pbx, calls.c.extension, calls.c.direction, calls.c.outcome, calls.c.status)
-    return (
-        select(*groups, func.count().label("calls"), func.coalesce(func.sum(calls.c.duration_s), 0).label("talk_s"))
-        .where(is_today)
-        .group_by(*groups)
+def _fact_queries(*, of_some: bool) -> _FactQueries:
+    def these(statement: Select[Any], table: Table) -> Select[Any]:
+        mine = statement.where(table.c.pbx == bindparam("pbx"))
+        return mine.where(table.c.extension.in_(bindparam("extensions", expanding=True))) if of_some else mine
+
+    c = calls.c
+    # One step into the index per agent, however many calls it ever had.
+    of_agent = and_(c.pbx == agents.c.pbx, c.extension == agents.c.extension)
+    free = select(func.max(c.closed_at)).where(of_agent).scalar_subquery().label("free")
+    groups = (c.extension, c.direction, c.outcome, c.status)
+    tallies = select(*groups, func.count().label("calls"), func.coalesce(func.sum(c.duration_s), 0).label("talk_s"))
+    return _FactQueries(
+        these(select(agents, free), agents).order_by(agents.c.extension),
+        these(select(c.extension, c.session_id, c.began_at).where(c.status == Status.OPEN.value), calls),
+        these(tallies.where(c.day == bindparam("day")), calls).group_by(*groups),
     )
+
+
+_PBXS: Final = select(agents.c.pbx).distinct().order_by(agents.c.pbx)
+_ALL: Final = _fact_queries(of_some=False)
+_SOME: Final = _fact_queries(of_some=True)
+
+
+async def _facts(
+    connection: AsyncConnection, queries: _FactQueries, given: dict[str, Any]
+) -> list[tuple[AgentFacts, int]]:
+    found: dict[str, tuple[AgentFacts, int]] = {}
+    for row in await connection.execute(queries.agents, given):
+        facts = AgentFacts(row.pbx, row.extension, row.email, row.last_call, row.free)
+        found[row.extension] = facts, row.partition
+    for row in await connection.execute(queries.open_calls, given):
+        if row.extension in found:
+            found[row.extension][0].open_calls.append(OpenCall(row.session_id, row.began_at))
+    for row in await connection.execute(queries.tallies, given):
+        if row.extension in found:
+            tally = Tally(row.direction, row.outcome, row.status, row.calls, int(row.talk_s))
+            found[row.extension][0].tallies.append(tally)
+    return list(found.values())
 
 
 async def open_store(url: URL, topic: str) -> Store:

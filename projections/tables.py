@@ -65,6 +65,7 @@ calls = Table(
     Column("document", Text, nullable=False),
     Index("calls_newest_first", "first_received_at", "session_id"),
     Index("calls_of_agent", "pbx", "extension", "status"),
+    Index("calls_closed", "pbx", "extension", "closed_at"),
     Index("calls_of_day", "pbx", "extension", "day"),
     Index("calls_open", "status", "first_received_at"),
 )
