@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
-    Insert,
     Select,
     Table,
     and_,
@@ -38,12 +37,24 @@ from projections.tables import SCHEMA_VERSION, agents, calls, meta, metadata, of
 IMMEDIATE: Final = "callstream_immediate"
 
 AgentKey = tuple[str, str]
+Upsert = postgresql.Insert | sqlite.Insert
 KEYS_PER_QUERY: Final = 400
 """SQLite takes a bounded number of parameters in one statement."""
 
 
 _MAIL_COLUMNS: Final = ("email", "email_at", "email_call")
 _LAST_COLUMNS: Final = ("last_at", "last_call", "partition")
+
+
+_ADVANCE: Final = (
+    update(offsets)
+    .where(
+        offsets.c.topic == bindparam("at_topic"),
+        offsets.c.partition == bindparam("at_partition"),
+        offsets.c.next_offset == bindparam("expected"),
+    )
+    .values(next_offset=bindparam("next_offset"), stream_time=bindparam("stream_time"))
+)
 
 
 class ForeignWriterError(Exception):
@@ -74,7 +85,11 @@ class Store:
         """`topic` is whose offsets are kept."""
         self._engine = engine
         self._topic = topic
-        self._insert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+        # Built once: building a statement anew takes longer than running it.
+        upsert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+        self._put_calls = _newer_call_wins(upsert(calls))
+        self._put_revisions = upsert(revisions).on_conflict_do_nothing()
+        self._put_agents = _newer_agent_wins(upsert(agents))
 
     async def close(self) -> None:
         """Let go of every connection."""
@@ -104,12 +119,11 @@ class Store:
         """Move the offsets, guarded by the expected ones; raises ForeignWriterError when one is not as expected."""
         for step in steps:
             values = {"next_offset": step.position.next_offset, "stream_time": step.position.stream_time}
-            where = and_(offsets.c.topic == self._topic, offsets.c.partition == step.partition)
-            done = await connection.execute(
-                update(offsets).where(where, offsets.c.next_offset == step.expected).values(values)
-            )
+            place = {"at_topic": self._topic, "at_partition": step.partition, "expected": step.expected}
+            done = await connection.execute(_ADVANCE, {**place, **values})
             if done.rowcount == 1:
                 continue
+            where = and_(offsets.c.topic == self._topic, offsets.c.partition == step.partition)
             found = (await connection.execute(select(offsets.c.next_offset).where(where))).scalar()
             if found is not None or step.expected:
                 message = f"partition {step.partition}: expected offset {step.expected}, found {found}: another writer"
@@ -119,43 +133,20 @@ class Store:
     async def put_calls(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
         """Write call rows, one per session at the most; a lower or equal revision changes nothing."""
         if rows:
-            await connection.execute(self._newer_wins(calls, ["session_id"]), rows)
-
-    def _newer_wins(self, table: Table, keys: list[str]) -> Insert:
-        statement = self._insert(table)
-        new = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
-        return statement.on_conflict_do_update(
-            index_elements=keys, set_=new, where=statement.excluded.revision > table.c.revision
-        )
+            await connection.execute(self._put_calls, rows)
 
     async def put_revisions(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
         """Write session events as they came; one that is there already stays."""
         if rows:
-            await connection.execute(self._insert(revisions).on_conflict_do_nothing(), rows)
+            await connection.execute(self._put_revisions, rows)
 
     async def put_agents(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
         """Write agents, one row per agent at the most.
 
         The newest call is the last one, and the newest that names an e-mail gives it, in whatever order they come.
         """
-        if not rows:
-            return
-        statement = self._insert(agents)
-        new = statement.excluded
-        old = agents.c
-        newer = or_(new.last_at > old.last_at, and_(new.last_at == old.last_at, new.last_call >= old.last_call))
-        same_call = and_(new.email_at == old.email_at, new.email_call >= old.email_call)
-        mailed = and_(new.email.is_not(None), or_(old.email.is_(None), new.email_at > old.email_at, same_call))
-        await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["pbx", "extension"],
-                set_={
-                    **{name: case((mailed, new[name]), else_=old[name]) for name in _MAIL_COLUMNS},
-                    **{name: case((newer, new[name]), else_=old[name]) for name in _LAST_COLUMNS},
-                },
-            ),
-            rows,
-        )
+        if rows:
+            await connection.execute(self._put_agents, rows)
 
     async def agent_facts(
         self, connection: AsyncConnection, days: Mapping[str, str], default_day: str, keys: Sequence[AgentKey] | None
@@ -179,6 +170,23 @@ class Store:
                 given = {"pbx": pbx, "day": days.get(pbx, default_day), "extensions": some}
                 found += await _facts(connection, _SOME, given)
         return found
+
+
+def _newer_call_wins(statement: Upsert) -> Upsert:
+    new = {column.name: statement.excluded[column.name] for column in calls.columns if column.name != "session_id"}
+    return statement.on_conflict_do_update(
+        index_elements=["session_id"], set_=new, where=statement.excluded.revision > calls.c.revision
+    )
+
+
+def _newer_agent_wins(statement: Upsert) -> Upsert:
+    new, old = statement.excluded, agents.c
+    newer = or_(new.last_at > old.last_at, and_(new.last_at == old.last_at, new.last_call >= old.last_call))
+    same_call = and_(new.email_at == old.email_at, new.email_call >= old.email_call)
+    mailed = and_(new.email.is_not(None), or_(old.email.is_(None), new.email_at > old.email_at, same_call))
+    changes = {name: case((mailed, new[name]), else_=old[name]) for name in _MAIL_COLUMNS}
+    changes |= {name: case((newer, new[name]), else_=old[name]) for name in _LAST_COLUMNS}
+    return statement.on_conflict_do_update(index_elements=["pbx", "extension"], set_=changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A simulated call centre, seeded: the same seed always gives the same webhooks. Pure.
 
-Callers arrive at random (Poisson), talk for a log-normal time, and the PBX reports it all as the seed's samples do, with
+Callers arrive at random (Poisson), talk for a log-normal time, and the PBX reports it as the seed's samples do, with
 the faults that do happen: ends that get lost, webhooks sent twice, late ones, and ones out of order.
 """
 
