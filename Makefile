@@ -1,7 +1,10 @@
 # Everything that a newcomer needs; `make` alone lists it.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= $(firstword $(foreach version,3.13 3.12 3.11 3,$(shell command -v python$(version))))
+# The first Python that works: a version manager's stand-in can be on the PATH for one that is not installed.
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for version in 3.13 3.12 3.11 3; do \
+  python$$version -c "$(USABLE)" 2>/dev/null && command -v python$$version && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -43,7 +46,7 @@ tools:
 	@bash deploy/local/tools
 
 $(STAMP): requirements-dev.txt
-	@if ! $(or $(PYTHON),false) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	@if [ -z "$(PYTHON)" ]; then \
 	  echo "Python 3.11 or later with venv is needed: install it (Debian: apt-get install python3 python3-venv)."; exit 1; fi
 	@echo "installing Python packages into $(VENV) (once)"
 	@$(PYTHON) -m venv $(VENV)
