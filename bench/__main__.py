@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bench import accepting, latency, pairing, projecting
 from bench.report import Line, shown
-from deploy.local.broker import running, say_on_stderr
+from deploy.local.broker import say_on_stderr
+from deploy.local.brokers import running
 from events.kafka import KafkaSettings, ensure_topics
 
 PARTITIONS = 12

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from deploy.local.broker import Broker, running
+from deploy.local.brokers import AnyBroker, running
 from events.kafka import KafkaSettings, ensure_topics
 from tests import postgres
 
@@ -27,7 +27,7 @@ def bootstrap_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 @pytest.fixture
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyBroker]:
     """A broker of the test's own, to be killed and started again."""
     with running(tmp_path_factory.mktemp("own-kafka")) as broker:
         yield broker

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.async_api import Page, expect
 
-from deploy.local.broker import Broker
+from deploy.local.brokers import AnyBroker
 from events.kafka import KafkaSettings
 from tests.browser import chromium
 from tests.builders import zulu
@@ -172,7 +172,7 @@ async def test_kills_of_every_service_in_the_middle_of_calls_lose_and_double_not
 
 
 async def test_with_kafka_killed_every_webhook_is_accepted_and_shown_once_afterwards(
-    own_broker: Broker, topic_prefix: str, tmp_path: Path
+    own_broker: AnyBroker, topic_prefix: str, tmp_path: Path
 ) -> None:
     settings = KafkaSettings(
         kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topic_prefix=topic_prefix, kafka_topic_partitions=4

@@ -14,7 +14,8 @@ from threading import Thread
 import httpx
 import pytest
 
-from deploy.local.broker import Broker, die_with_parent, free_port, running
+from deploy.local.broker import Broker, die_with_parent, free_port
+from deploy.local.brokers import running
 from tests.builders import start, zulu
 from tests.waiting import eventually
 

@@ -17,8 +17,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from events.settings import ConfigurationError
@@ -145,9 +146,6 @@ class Broker:
 
     def spawn(self) -> None:
         """Steps 1 to 3 without the waiting; the child lives as long as the calling thread."""
-        if not java_is_there():
-            message = "Java 17 or later and Maven are needed; install them (Debian: openjdk-17-jre-headless maven)"
-            raise ConfigurationError(message)
         libs = resolve_jars(self._say)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._port, controller_port = self._ports()
@@ -168,19 +166,11 @@ class Broker:
 
     def wait_until_answering(self) -> None:
         """Step 3's end: the broker answers a request; raises ConfigurationError when it does not in time."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not _answers(self._port):
-            if self.exited() or time.monotonic() > deadline:
-                self.kill()
-                message = f"Apache Kafka did not start; see {self.folder}/kafka.log and console.log there"
-                raise ConfigurationError(message)
-            self._wait_a_moment()
+        if not wait_until_answering(self._port, self.exited):
+            self.kill()
+            message = f"Apache Kafka did not start; see {self.folder}/kafka.log and console.log there"
+            raise ConfigurationError(message)
         self._say("ready")
-
-    def _wait_a_moment(self) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if self._process is not None:
-                self._process.wait(POLL_S)
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL at the deadline; afterwards nothing of it runs."""
@@ -228,33 +218,51 @@ class Broker:
         ]
 
 
+def single_node() -> dict[str, str]:
+    """server.properties of one node, but for its addresses and folders."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        # One node: one copy.
+        "offsets.topic.replication.factor": "1",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        # Few internal partitions: a start reads them all.
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.num.partitions": "4",
+        # A group of one or two members need not wait for more.
+        "group.initial.rebalance.delay.ms": "0",
+        # Tests use short sessions.
+        "group.min.session.timeout.ms": "1000",
+        # A dead owner's transaction is cleared soon after its timeout.
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+        "auto.create.topics.enable": "false",
+        "log.cleaner.dedupe.buffer.size": "33554432",
+    }
+
+
 def _properties(data: Path, port: int, controller_port: int) -> str:
-    return f"""\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{HOST}:{controller_port}
-listeners=PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}
-advertised.listeners=PLAINTEXT://{HOST}:{port}
-controller.listener.names=CONTROLLER
-log.dirs={data}
-# One node: one copy.
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-# Few internal partitions: a start reads them all.
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
-# A group of one or two members need not wait for more.
-group.initial.rebalance.delay.ms=0
-# Tests use short sessions.
-group.min.session.timeout.ms=1000
-# A dead owner's transaction is cleared soon after its timeout.
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-auto.create.topics.enable=false
-log.cleaner.dedupe.buffer.size=33554432
-"""
+    own = {
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": str(data),
+    }
+    return "".join(f"{name}={value}\n" for name, value in {**single_node(), **own}.items())
+
+
+def wait_until_answering(port: int, exited: Callable[[], bool]) -> bool:
+    """Wait until the broker answers a request; false when it ended or the time is over."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    moment = threading.Event()
+    while not _answers(port):
+        if exited() or time.monotonic() > deadline:
+            return False
+        moment.wait(POLL_S)
+    return True
 
 
 def _answers(port: int) -> bool:
@@ -267,14 +275,3 @@ def _answers(port: int) -> bool:
     except OSError:
         return False
     return len(answer) == struct.calcsize(">ii") and struct.unpack(">ii", answer)[1] == 7  # noqa: PLR2004 - as sent
-
-
-@contextlib.contextmanager
-def running(folder: Path, say: Say = say_on_stderr) -> Iterator[Broker]:
-    """A broker for the length of a `with` block."""
-    broker = Broker(folder, say)
-    broker.start()
-    try:
-        yield broker
-    finally:
-        broker.stop()

@@ -20,7 +20,8 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from deploy.local.broker import Broker, die_with_parent
+from deploy.local.broker import die_with_parent
+from deploy.local.brokers import AnyBroker, broker_in
 from events.kafka import ensure_topics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen
@@ -113,7 +114,7 @@ def run(demo: Sequence[str] | None = None) -> None:
         plan = plan_of(demo)
         own_broker = None
         if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-            own_broker = Broker(data_dir / "kafka", lambda line: say(f"kafka: {line}"))
+            own_broker = broker_in(data_dir / "kafka", lambda line: say(f"kafka: {line}"))
         with _stoppable():
             try:
                 if own_broker is not None:
@@ -144,7 +145,7 @@ def _stoppable() -> Iterator[None]:
 class Supervisor:
     """Starts the parts, starts again what dies, stops all."""
 
-    def __init__(self, plan: Plan, own_broker: Broker | None) -> None:
+    def __init__(self, plan: Plan, own_broker: AnyBroker | None) -> None:
         """Nothing is started yet."""
         self._plan = plan
         self._broker = own_broker
@@ -231,7 +232,7 @@ class Supervisor:
         await child.wait()
         return last
 
-    async def _keep_broker(self, broker: Broker) -> None:
+    async def _keep_broker(self, broker: AnyBroker) -> None:
         while True:
             await asyncio.sleep(BACKOFF_S_MIN)
             if broker.exited() and not self._stopping.is_set():

@@ -1,0 +1,1 @@
+"""What needs a container engine: run by hand, see the README."""
