@@ -1,11 +1,14 @@
 """``make bench``: every benchmark in one run, on a real broker; prints a table of ratios."""
 
 import asyncio
+import logging
 import sys
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import structlog
 
 from bench import accepting, latency, pairing, projecting
 from bench.report import Line, shown
@@ -43,6 +46,8 @@ async def _measure(name: str, servers: str, folder: Path) -> list[Line]:
 
 def main(names: list[str]) -> None:
     """Run the named benchmarks (none named: all) one after the other."""
+    # Its own lines go to stderr; what the measured code logs in this process is not the point.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     lines: list[Line] = []
     with (
         tempfile.TemporaryDirectory(prefix="callstream-bench-") as folder,
