@@ -63,17 +63,41 @@ async def test_kills_in_the_middle_of_the_fold_leave_every_call_once(
         projections.kill()
     projections.start("projections")
     await eventually(position, lambda seen: seen == len(records), 40)
+    assert await calls_of(projections) == sorted(f"+4122555{number:04}ended" for number in range(200))
+
+
+async def calls_of(system: System) -> list[str]:
+    """Caller and status of every call, once the API answers."""
     async with httpx.AsyncClient() as client:
 
         async def calls() -> list[str]:
             try:
-                page = await client.get(f"{projections.board}/api/v1/calls", params={"limit": "1000"})
+                page = await client.get(f"{system.board}/api/v1/calls", params={"limit": "1000"})
             except httpx.TransportError:
                 return []
             return [call["caller"] + call["status"] for call in page.json()["calls"]]
 
-        found = await eventually(calls)
-    assert sorted(found) == sorted(f"+4122555{number:04}ended" for number in range(200))
+        return sorted(await eventually(calls))
+
+
+async def test_views_that_were_thrown_away_are_rebuilt_from_the_topic(
+    projections: System, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    """The group's offset stands at the end, but the database decides."""
+    records = session_records(10)
+    await append(kafka, records, kafka.topic_set.call_sessions)
+
+    async def position() -> int:
+        return next_offset(tmp_path)
+
+    projections.start("projections")
+    await eventually(position, lambda seen: seen == len(records), 40)
+    assert projections.stop()["projections"] == 0
+    for path in tmp_path.glob("projections.sqlite*"):
+        path.unlink()
+    projections.start("projections")
+    await eventually(position, lambda seen: seen == len(records), 40)
+    assert await calls_of(projections) == sorted(f"+4122555{number:04}ended" for number in range(10))
 
 
 async def test_a_database_that_refuses_does_not_let_the_offset_pass(
@@ -108,6 +132,7 @@ async def test_a_database_that_refuses_does_not_let_the_offset_pass(
         database.execute("drop trigger refuse2")
     await eventually(position, lambda seen: seen == len(records), 40)
     await eventually(mirrored, lambda seen: seen == len(records), 20)
+    assert await calls_of(projections) == sorted(f"+4122555{number:04}ended" for number in range(10))
 
 
 async def test_an_unreadable_record_is_counted_and_the_next_one_goes_on(
