@@ -42,8 +42,9 @@ lock: $(STAMP) ## pin the newest dependencies that fit pyproject.toml, with hash
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-header pyproject.toml --output-file $$file || exit 1; done
 
-tools:
+tools: $(STAMP)
 	@bash deploy/local/tools
+	@$(BIN)/python -m deploy.local jars
 
 $(STAMP): requirements-dev.txt
 	@if [ -z "$(PYTHON)" ]; then \

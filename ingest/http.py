@@ -118,24 +118,31 @@ class Door:
 
     async def health(self, _request: Request) -> Response:
         """Whether webhooks can be accepted, and how far behind Kafka is."""
-        oldest = await self._journal.read(self._journal.acknowledged, 1) if self._journal.depth else []
-        age_s = (self._clock() - accepted.decode(oldest[0][1]).received_at).total_seconds() if oldest else 0.0
-        full = self._journal.is_full
+        age_s = await self._oldest_age_s()
+        status = "full" if self._journal.is_full else "failing" if self._journal.is_failing else "ok"
         told = {
-            "status": "full" if full else "ok",
+            "status": status,
             "journal": {
                 "records": self._journal.depth,
                 "bytes": self._journal.size,
                 "bytes_max": self._journal.bytes_max,
-                "oldest_age_s": round(max(0.0, age_s), 3),
+                "oldest_age_s": round(age_s, 3),
                 "sync_failures": self._journal.failures,
             },
             "kafka": {"reachable": self._forwarder.reachable},
         }
-        return JSONResponse(told, HTTPStatus.SERVICE_UNAVAILABLE if full else HTTPStatus.OK)
+        return JSONResponse(told, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _oldest_age_s(self) -> float:
+        """Age of the first record that Kafka has not acknowledged; 0 when there is none."""
+        oldest = await self._journal.read(self._journal.acknowledged, 1) if self._journal.depth else []
+        if not oldest:
+            return 0.0
+        return max(0.0, (self._clock() - accepted.decode(oldest[0][1]).received_at).total_seconds())
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus."""
+        self._metrics.gauge("journal_oldest_seconds").set(await self._oldest_age_s())
         self._metrics.gauge("journal_records").set(self._journal.depth)
         self._metrics.gauge("journal_bytes").set(self._journal.size)
         self._metrics.gauge("journal_bytes_limit").set(self._journal.bytes_max)

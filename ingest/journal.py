@@ -104,6 +104,7 @@ class Journal:
         self.instance = instance
         self.bytes_max = bytes_max
         self.failures = 0
+        self.is_failing = False
         self.next_sequence = max((segment.last + 1 for segment in kept), default=FIRST_SEQUENCE)
         self.acknowledged = (kept[0].first if kept else self.next_sequence) - 1
         self.durable = self.next_sequence - 1
@@ -184,12 +185,14 @@ class Journal:
             await loop.run_in_executor(self._thread, self._write, first, payloads)
         except OSError as error:
             self.failures += 1
+            self.is_failing = True
             for future in futures:
                 if not future.done():
                     future.set_exception(JournalFailedError(f"the disk refused: {error.strerror}"))
             return
         finally:
             self._committing = []
+        self.is_failing = False
         self.observe_sync(loop.time() - began)
         self.durable = self.next_sequence - 1
         for sequence, payload in enumerate(payloads, first):

@@ -10,6 +10,7 @@ import csv
 import hmac
 import io
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
@@ -27,6 +28,7 @@ from events import times
 from events.metrics import Metrics
 from events.serving import exposition, problem
 from events.session import Direction, Outcome, Status
+from projections.agent_status import AgentState
 from projections.openapi import document
 from projections.settings import ProjectionsSettings
 from projections.stream import Stream, TooManyClientsError
@@ -172,6 +174,13 @@ class Api:
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus."""
+        async with self._views.store.reading() as connection:
+            counts = Counter((agent.pbx, agent.status.value) for agent in await self._views.agents(connection))
+            open_calls = await self._views.open_calls(connection)
+        for pbx in {*self._views.pbxs, *(pbx for pbx, _ in counts)}:
+            self._metrics.gauge("open_calls", pbx).set(open_calls.get(pbx, 0))
+            for status in AgentState:
+                self._metrics.gauge("agents", pbx, status.value).set(counts[pbx, status.value])
         return exposition(self._metrics)
 
     def _allow(self, request: Request, *, query_token: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
+from sqlalchemy.exc import SQLAlchemyError
 
 from events.kafka import ensure_topics
 from events.metrics import Metrics
@@ -87,7 +88,11 @@ async def _beat(views: Views, stream: Stream) -> None:
         now: object = ([(feed.pbx, feed.status) for feed in feeds], views.days(datetime.now(UTC)))
         async with stream.lock:
             if now != before and before is not None:
-                stream.publish("snapshot", await views.snapshot())
+                try:
+                    stream.publish("snapshot", await views.snapshot())
+                except (SQLAlchemyError, OSError) as error:
+                    log.warning("the database does not answer; trying again", error=type(error).__name__)
+                    continue
             else:
                 stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in feeds]})
         before = now

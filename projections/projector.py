@@ -108,7 +108,9 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def _handle(self, records: Sequence[ConsumerRecord]) -> None:
         try:
-            await self._fold([record for record in records if record.offset >= self._next.get(record.partition, 0)])
+            fresh = [record for record in records if record.offset >= self._next.get(record.partition, 0)]
+            self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
+            await self._fold(fresh)
         except ForeignWriterError as error:
             self._fail(error)
             raise

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import numbers
 from events.pbx import DEFAULT_PBX, Pbx
+from events.session import Status
 from projections.agent_status import Agent, agent_of
 from projections.feeds import Feed, Feeds
 from projections.store import AgentKey, Store
@@ -121,6 +122,13 @@ class Views:
         """One call."""
         found = (await connection.execute(select(calls.c.document).where(calls.c.session_id == session_id))).scalar()
         return None if found is None else orjson.loads(found)
+
+    async def open_calls(self, connection: AsyncConnection) -> dict[str, int]:
+        """How many calls are open at each PBX that has any."""
+        rows = await connection.execute(
+            select(calls.c.pbx, func.count()).where(calls.c.status == Status.OPEN.value).group_by(calls.c.pbx)
+        )
+        return {pbx: count for pbx, count in rows}  # noqa: C416 - rows, not pairs
 
     async def why(self, connection: AsyncConnection, session_id: str) -> list[Json]:
         """Every revision of a call as it was told, oldest first."""

@@ -1,6 +1,7 @@
 """The contract's shapes: what is written can be read, what is wrong is said, equal things are equal bytes."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -145,6 +146,15 @@ def test_several_pbxs_come_from_a_file_and_a_mistake_in_it_names_its_place(
     path.write_text('[pbx.geneva]\nzone = "Europe/Zurich"\n', "utf-8")
     with pytest.raises(ConfigurationError, match=r"pbx\.geneva\.zone"):
         pbxs_of(PbxSettings(pbx_config=path))
+
+
+@pytest.mark.parametrize("service", ["ingest", "processors", "projections"])
+def test_no_metric_of_the_catalogue_is_only_declared(service: metrics.Service) -> None:
+    folder = Path(__file__).parent.parent / service
+    source = "".join(path.read_text("utf-8") for path in folder.glob("*.py"))
+    for metric in metrics.CATALOGUE[service]:
+        counted = f'counts["{metric.name.removesuffix("_total")}"'  # the task's counts become these
+        assert f'"{metric.name}"' in source or counted in source, metric.name
 
 
 @pytest.mark.parametrize("service", ["ingest", "processors", "projections"])

@@ -152,6 +152,7 @@ class Supervisor:
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._wrong: str | None = None
+        self._was_ready = False
 
     async def run(self) -> None:
         """Until told to stop; raises ConfigurationError when a part says that its configuration is wrong."""
@@ -188,6 +189,7 @@ class Supervisor:
                 await asyncio.sleep(POLL_S)
         for name, url in self._plan.urls.items():
             say(f"{name:>10}  {url}")
+        self._was_ready = True
         say("ready")
 
     async def _keep(self, part: Part) -> None:
@@ -198,7 +200,7 @@ class Supervisor:
             child = self._children[part.module]
             if self._stopping.is_set():
                 return
-            if child.returncode == BAD_CONFIGURATION:
+            if child.returncode == BAD_CONFIGURATION and not self._was_ready:
                 self._wrong = last.removeprefix(f"{part.module}: ")
                 self._stopping.set()
                 return
