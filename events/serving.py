@@ -8,14 +8,20 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
 import uvicorn
 import uvloop
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from events import logs
@@ -24,6 +30,9 @@ from events.settings import ConfigurationError, Settings, SettingsT, exit_with, 
 
 LISTEN_BACKLOG = 2_048
 KEEP_ALIVE_S = 75
+RETRY_AFTER_S = "5"
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 log = structlog.get_logger()
 
@@ -126,3 +135,60 @@ def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None =
 def exposition(metrics: Metrics) -> Response:
     """Answer for ``GET /metrics``: the Prometheus text format."""
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class Refused(Exception):  # noqa: N818 - what happened, in the past tense
+    """A handler raises it to answer with this problem."""
+
+    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        """`detail` says what to do."""
+        super().__init__(detail)
+        self.response = problem(status, detail, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One route: its method and path, the name that the metrics know it by, and who answers."""
+
+    method: str
+    path: str
+    name: str
+    handler: Handler
+
+
+def application(
+    metrics: Metrics, served: Iterable[Served], mishaps: Mapping[type[Exception], tuple[HTTPStatus, str]], hint: str
+) -> Starlette:
+    """The routes, counted and timed by their names (metrics `requests_total` and `answer_seconds`).
+
+    `mishaps`: what an exception of the surroundings is answered with. `hint`: what to tell who finds no route.
+    """
+
+    def counted(one: Served) -> Handler:
+        answers = metrics.histogram("answer_seconds", one.name)
+
+        async def handle(request: Request) -> Response:
+            began = time.perf_counter()
+            try:
+                response = await one.handler(request)
+            except Refused as refused:
+                response = refused.response
+            except tuple(mishaps) as error:
+                status, detail = next(told for kind, told in mishaps.items() if isinstance(error, kind))
+                headers = {"Retry-After": RETRY_AFTER_S} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
+                response = problem(status, detail, headers)
+            answers.observe(time.perf_counter() - began)
+            metrics.counter("requests_total", one.name, str(response.status_code)).inc()
+            return response
+
+        return handle
+
+    async def unrouted(_request: Request, error: Exception) -> Response:
+        status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
+        metrics.counter("requests_total", "none", str(status.value)).inc()
+        return problem(status, hint, error.headers if isinstance(error, HTTPException) else None)
+
+    return Starlette(
+        routes=[Route(one.path, counted(one), methods=[one.method]) for one in served],
+        exception_handlers={HTTPException: unrouted},
+    )

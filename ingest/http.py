@@ -2,22 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from events import bodies, reading
+from events import bodies, reading, serving
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
-from events.serving import exposition, problem
+from events.serving import RETRY_AFTER_S, Refused, Served, exposition
 from ingest import accepted
 from ingest.accepted import Accepted
 from ingest.authentication import client_address, is_known_secret, is_within
@@ -27,18 +25,6 @@ from ingest.rates import Rates
 from ingest.settings import IngestSettings, Key, Network, networks_of, secrets_of
 
 DURABLE_TIMEOUT_S: Final = 1.5
-RETRY_AFTER_S: Final = "5"
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Refused(Exception):  # noqa: N818 - what happened, in the past tense
-    """The request is answered with this problem."""
-
-    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        """`detail` says what to do."""
-        super().__init__(detail)
-        self.response = problem(status, detail, headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,41 +205,16 @@ def _too_large(limit: int) -> Refused:
 
 
 def application(door: Door, metrics: Metrics) -> Starlette:
-    """The routes, counted and timed by their names."""
-
-    def counted(route: str, handler: Handler) -> Handler:
-        answers = metrics.histogram("answer_seconds", route)
-
-        async def handle(request: Request) -> Response:
-            began = time.perf_counter()
-            try:
-                response = await handler(request)
-            except Refused as refused:
-                response = refused.response
-            except ClientDisconnect:
-                response = problem(HTTPStatus.BAD_REQUEST, "the client went away before its body was whole")
-            answers.observe(time.perf_counter() - began)
-            metrics.counter("requests_total", route, str(response.status_code)).inc()
-            return response
-
-        return handle
-
-    async def unrouted(_request: Request, error: Exception) -> Response:
-        status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
-        metrics.counter("requests_total", "none", str(status.value)).inc()
-        headers = error.headers if isinstance(error, HTTPException) else None
-        return problem(status, "see the README for the routes and their methods", headers)
-
-    event = counted("call-event", door.call_event)
-    test = counted("test", door.test)
-    return Starlette(
-        routes=[
-            Route("/webhook/3cx/call-event", event, methods=["POST"]),
-            Route("/webhook/3cx/test", test, methods=["POST"]),
-            Route("/webhook/3cx/health", counted("health", door.health), methods=["GET"]),
-            Route("/webhook/3cx/{pbx}/call-event", event, methods=["POST"]),
-            Route("/webhook/3cx/{pbx}/test", test, methods=["POST"]),
-            Route("/metrics", door.metrics, methods=["GET"]),
-        ],
-        exception_handlers={HTTPException: unrouted},
-    )
+    """The routes of the design's section 2.2."""
+    served = [
+        Served("POST", "/webhook/3cx/call-event", "call-event", door.call_event),
+        Served("POST", "/webhook/3cx/test", "test", door.test),
+        Served("GET", "/webhook/3cx/health", "health", door.health),
+        Served("POST", "/webhook/3cx/{pbx}/call-event", "call-event", door.call_event),
+        Served("POST", "/webhook/3cx/{pbx}/test", "test", door.test),
+        Served("GET", "/metrics", "metrics", door.metrics),
+    ]
+    gone: dict[type[Exception], tuple[HTTPStatus, str]] = {
+        ClientDisconnect: (HTTPStatus.BAD_REQUEST, "the client went away before its body was whole")
+    }
+    return serving.application(metrics, served, gone, "see the README for the routes and their methods")

@@ -9,9 +9,8 @@ import binascii
 import csv
 import hmac
 import io
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -22,11 +21,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
-from events import times
+from events import serving, times
 from events.metrics import Metrics
-from events.serving import exposition, problem
+from events.serving import Handler, Refused, Served, exposition
 from events.session import Direction, Outcome, Status
 from projections.agent_status import AgentState
 from projections.openapi import document
@@ -54,16 +52,6 @@ CSV_COLUMNS: Final = (
     *("started_at", "started_at_source", "ended_at", "ended_at_source", "end_reason", "duration_s", "span_s"),
     *("recording_url", "call_id", "first_received_at", "revision"),
 )
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Refused(Exception):  # noqa: N818 - what happened, in the past tense
-    """The request is answered with this problem."""
-
-    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        """`detail` says what to do."""
-        super().__init__(detail)
-        self.response = problem(status, detail, headers)
 
 
 class Api:
@@ -284,31 +272,7 @@ async def _asset(request: Request) -> Response:
 
 
 def application(api: Api, metrics: Metrics) -> Starlette:
-    """The routes, counted and timed by their names."""
-
-    def counted(route: str, handler: Handler) -> Handler:
-        answers = metrics.histogram("answer_seconds", route)
-
-        async def handle(request: Request) -> Response:
-            began = time.perf_counter()
-            try:
-                response = await handler(request)
-            except Refused as refused:
-                response = refused.response
-            except SQLAlchemyError:
-                detail = "the database does not answer"
-                response = problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "5"})
-            answers.observe(time.perf_counter() - began)
-            metrics.counter("requests_total", route, str(response.status_code)).inc()
-            return response
-
-        return handle
-
-    async def unrouted(_request: Request, error: Exception) -> Response:
-        status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
-        headers = error.headers if isinstance(error, HTTPException) else None
-        return problem(status, "see /openapi.json for the routes and their methods", headers)
-
+    """The routes of the design's section 2.3."""
     routes: dict[str, tuple[str, Handler]] = {
         "/api/v1/agents": ("agents", api.agents),
         "/api/v1/agents/{pbx}/{extension}": ("agent", api.agent),
@@ -323,7 +287,7 @@ def application(api: Api, metrics: Metrics) -> Starlette:
         "/": ("wallboard", _page),
         "/wallboard/{name}": ("wallboard", _asset),
     }
-    return Starlette(
-        routes=[Route(path, counted(name, handler), methods=["GET"]) for path, (name, handler) in routes.items()],
-        exception_handlers={HTTPException: unrouted},
-    )
+    served = [Served("GET", path, name, handler) for path, (name, handler) in routes.items()]
+    away = (HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
+    hint = "see /openapi.json for the routes and their methods"
+    return serving.application(metrics, served, {SQLAlchemyError: away, OSError: away}, hint)

@@ -1,8 +1,9 @@
 """Fixtures: a real broker and a real database per session; topics and a database of its own per test."""
 
+import gc
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,20 @@ from events.kafka import KafkaSettings, ensure_topics
 from tests import postgres
 
 TEST_PARTITIONS = 4
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Report a failure without collecting garbage meanwhile.
+
+    A traceback is made with `ast.parse`; a task's finalizer that prints its own in the middle of it ends Python 3.11
+    with "AST constructor recursion depth mismatch" (python/cpython#106905), and pytest with it.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -100,13 +100,16 @@ async def append(settings: KafkaSettings, records: Iterable[InputRecord], topic:
 
 
 async def read_committed(settings: KafkaSettings, topic: str, timeout_s: float = 10.0) -> list[ConsumerRecord]:
-    """Every committed record of the topic, as of now, in order of (partition, offset)."""
+    """Every committed record of the topic, as of now, in order of (partition, offset).
+
+    A commit is answered before its markers are in the partitions: what is still open is waited for.
+    """
     consumer = AIOKafkaConsumer(**committed_reader(settings), group_id=None)
     await consumer.start()
     try:
         partitions = [TopicPartition(topic, number) for number in range(settings.kafka_topic_partitions)]
         consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
+        ends = await _ends_with_what_is_open(settings, partitions)
         await consumer.seek_to_beginning(*partitions)
         found: list[ConsumerRecord] = []
         async with asyncio.timeout(timeout_s):
@@ -114,6 +117,17 @@ async def read_committed(settings: KafkaSettings, topic: str, timeout_s: float =
                 for records in (await consumer.getmany(timeout_ms=100)).values():
                     found.extend(records)
         return sorted(found, key=lambda record: (record.partition, record.offset))
+    finally:
+        await consumer.stop()
+
+
+async def _ends_with_what_is_open(
+    settings: KafkaSettings, partitions: list[TopicPartition]
+) -> dict[TopicPartition, int]:
+    consumer = AIOKafkaConsumer(**(committed_reader(settings) | {"isolation_level": "read_uncommitted"}), group_id=None)
+    await consumer.start()
+    try:
+        return dict(await consumer.end_offsets(partitions))
     finally:
         await consumer.stop()
 

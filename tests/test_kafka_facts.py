@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import MessageSizeTooLargeError
 
 from events.kafka import KafkaSettings, committed_reader, connection, discard, ensure_topics, transactional_producer
 from events.settings import ConfigurationError
@@ -15,6 +16,7 @@ from processors.settings import ProcessorsSettings
 from processors.task import Batch, OutputRecord
 from processors.transaction import Fenced, TransactionFailed, Transactions
 from tests.system import committed_offsets, kafka_environment, read_committed
+from tests.waiting import eventually
 
 GROUP = "facts"
 
@@ -43,8 +45,13 @@ async def transactions(settings: ProcessorsSettings) -> AsyncIterator[Transactio
     await made.discard()
 
 
-async def offset(settings: ProcessorsSettings) -> int:
-    return (await committed_offsets(settings, settings.processors_application, settings.topic_set.webhooks))[0]
+async def offset_becomes(settings: ProcessorsSettings, expected: int) -> None:
+    """The offset's marker is written after the commit was answered, too."""
+
+    async def offset() -> int:
+        return (await committed_offsets(settings, settings.processors_application, settings.topic_set.webhooks))[0]
+
+    await eventually(offset, lambda found: found == expected)
 
 
 async def seen(settings: ProcessorsSettings) -> list[bytes | None]:
@@ -56,7 +63,7 @@ async def test_a_commit_makes_events_state_and_offset_visible_together(kafka: Ka
     async with transactions(settings) as mine:
         await mine.commit(batch_of(b"a", b"b", next_offset=7, headers=(("ce_id", b"1"),)))
         assert await seen(settings) == [b"a", b"b"]
-        assert await offset(settings) == 7
+        await offset_becomes(settings, 7)
         (state,) = await read_committed(settings, settings.topic_set.changelog)
         assert (state.key, state.value, state.partition) == (b"state", b"b", 0)
 
@@ -70,16 +77,36 @@ async def test_the_new_owner_fences_the_old_one_and_nothing_of_it_is_seen(kafka:
                 await old.commit(batch_of(b"zombie", next_offset=99))
             await new.commit(batch_of(b"after", next_offset=2))
             assert await seen(settings) == [b"before", b"after"]
-            assert await offset(settings) == 2
+            await offset_becomes(settings, 2)
 
 
 async def refuse_large_records(kafka: KafkaSettings) -> None:
-    """From now on the session topic takes no record over 1000 bytes: the broker refuses it after the client sent it."""
+    """From now on the session topic takes no record over 1000 bytes: the broker refuses it after the client sent it.
+
+    A configuration reaches the log some time after it was accepted, so records are tried until one is refused.
+    """
     admin = AIOKafkaAdminClient(**connection(kafka))
     await admin.start()
     topic = kafka.topic_set.call_sessions
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "1000"})])
     await admin.close()
+    await eventually(lambda: is_refused(kafka, b"x" * 5000))
+
+
+async def is_refused(kafka: KafkaSettings, value: bytes) -> bool:
+    """Whether the session topic refuses a value, tried in a transaction that is not committed."""
+    producer = AIOKafkaProducer(**transactional_producer(kafka, "trying"))
+    await producer.start()
+    await producer.begin_transaction()
+    try:
+        await producer.send_and_wait(kafka.topic_set.call_sessions, value, partition=0)
+    except MessageSizeTooLargeError:
+        return True
+    else:
+        return False
+    finally:
+        await producer.abort_transaction()
+        await discard(producer)
 
 
 async def test_a_refused_record_aborts_its_transaction(kafka: KafkaSettings) -> None:
@@ -91,7 +118,7 @@ async def test_a_refused_record_aborts_its_transaction(kafka: KafkaSettings) -> 
     async with transactions(settings) as mine:
         await mine.commit(batch_of(b"small", next_offset=1))
         assert await seen(settings) == [b"small"]
-        assert await offset(settings) == 1
+        await offset_becomes(settings, 1)
         assert len(await read_committed(settings, settings.topic_set.changelog)) == 1
 
 
@@ -108,7 +135,8 @@ async def test_without_awaiting_the_delivery_aiokafka_commits_past_a_refused_rec
     )
     await producer.commit_transaction()
     assert isinstance(careless.exception(), Exception)
-    assert (await seen(settings), await offset(settings)) == ([], 5), "the input is passed, its output is lost"
+    await offset_becomes(settings, 5)
+    assert await seen(settings) == [], "the input is passed, its output is lost"
     await discard(producer)
 
 
@@ -118,14 +146,18 @@ async def test_readers_stop_at_an_open_transaction_and_pass_an_aborted_one(kafka
     consumer = AIOKafkaConsumer(**committed_reader(settings), group_id=None)
     await consumer.start()
     consumer.assign([topic])
+
+    async def last_stable_offset() -> int:
+        return int((await consumer.end_offsets([topic]))[topic])
+
     producer = AIOKafkaProducer(**transactional_producer(settings, "slow"))
     await producer.start()
     await producer.begin_transaction()
     await producer.send_and_wait(topic.topic, b"pending", partition=0)
-    assert (await consumer.end_offsets([topic]))[topic] == 0, "the end is the last stable offset"
+    assert await last_stable_offset() == 0
     await producer.abort_transaction()
-    end = (await consumer.end_offsets([topic]))[topic]
-    assert end == 2, "the record and its marker"
+    end = await eventually(last_stable_offset)
+    assert end == 2, "the record and its marker, which is written after the abort was answered"
     await consumer.seek_to_beginning(topic)
     async with asyncio.timeout(20):
         while await consumer.position(topic) < end:
