@@ -89,7 +89,9 @@ class Session(Shape):
 
     `caller` and `callee` are as sent, the `*_e164` forms beside them where they could be had. `duration_s` is
     whole seconds from answer to end as reported; `span_s` whole seconds from start to end, when both were reported
-    (ringing included). `first_received_at` is when ingest received the first evidence; corrections never change it.
+    (ringing included). `linked_session_id` is set on a leg that moved or whose party left: the leg of the same external
+    call, with another agent, that showed it. `first_received_at` is when ingest received the first evidence;
+    corrections never change it.
     """
 
     session_id: str
@@ -112,5 +114,6 @@ class Session(Shape):
     span_s: int | None
     recording_url: str | None
     call_id: str | None
+    linked_session_id: str | None = None
     first_received_at: Utc
     revision: int

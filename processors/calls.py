@@ -79,6 +79,7 @@ class Call:
     """One call of one agent. At least one of `began` and `ended` is there; open means that there is no end at all.
 
     `key` is the record key that the call belongs to. `opened_us` and `closed_us` are live time.
+    `linked` is the session of the other agent's leg that showed this one to have ended.
     """
 
     session_id: str
@@ -97,6 +98,7 @@ class Call:
     closed_us: int | None
     revision: int
     first_received_at: datetime
+    linked: str | None = None
 
     @property
     def is_open(self) -> bool:

@@ -141,6 +141,7 @@ def _call(said: dict[str, Any]) -> Call:
         closed_us=said["closed_us"],
         revision=said["revision"],
         first_received_at=_known_at(said["first_received_at"]),
+        linked=said.get("linked"),
     )
 
 

@@ -255,27 +255,29 @@ def _move(calls: Calls, new: Call, given: Input) -> Iterator[CallEvent]:
     for leg in legs:
         if _began(leg).moment <= began.moment:
             moved = Inferred(EndReason.MOVED, _began(leg).moment, began.moment, given.origin)
-            yield _infer(calls, leg, moved, given.live_us)
+            yield _infer(calls, leg, moved, given.live_us, new)
     if not new.is_open:
         return
     later = min((leg for leg in legs if _began(leg).moment > began.moment), key=_when, default=None)
-    left = None if later is not None else _end_of_party(calls, new, party, began, given)
+    parted = None if later is not None else _leg_that_ended(calls, new, party, began, given)
     if later is not None:
         moved = Inferred(EndReason.MOVED, began.moment, _began(later).moment, _began(later).origin)
-        yield _infer(calls, new, moved, given.live_us)
-    elif left is not None:
-        gone = Inferred(EndReason.PARTY_LEFT, began.moment, left.moment, left.origin)
-        yield _infer(calls, new, gone, given.live_us)
+        yield _infer(calls, new, moved, given.live_us, later)
+    elif parted is not None and isinstance(parted.ended, Ended):
+        gone = Inferred(EndReason.PARTY_LEFT, began.moment, parted.ended.moment, parted.ended.origin)
+        yield _infer(calls, new, gone, given.live_us, parted)
 
 
-def _end_of_party(calls: Calls, new: Call, party: Party, began: Began, given: Input) -> Ended | None:
-    """The first known end of that party with another agent, not before this start that came late."""
-    ends = [
-        leg.ended
+def _leg_that_ended(calls: Calls, new: Call, party: Party, began: Began, given: Input) -> Call | None:
+    """The leg of that party with another agent that was the first to end, not before this start that came late."""
+    ended = [
+        (leg.ended.moment, leg)
         for leg in calls.parted_with(given.key, party)
-        if isinstance(leg.ended, Ended) and not _same_agent(leg, new.extension, new.email)
+        if isinstance(leg.ended, Ended)
+        and leg.ended.moment >= began.moment
+        and not _same_agent(leg, new.extension, new.email)
     ]
-    return min((ended for ended in ends if ended.moment >= began.moment), key=lambda one: one.moment, default=None)
+    return min(ended, key=lambda one: one[0], default=(None, None))[1]
 
 
 def _party_left(calls: Calls, told: Call, ended: Ended, given: Input) -> Iterator[CallEvent]:
@@ -285,7 +287,7 @@ def _party_left(calls: Calls, told: Call, ended: Ended, given: Input) -> Iterato
     for leg in calls.legs_with(given.key, told.external):
         if not _same_agent(leg, told.extension, told.email) and _began(leg).moment <= ended.moment:
             gone = Inferred(EndReason.PARTY_LEFT, _began(leg).moment, ended.moment, given.origin)
-            yield _infer(calls, leg, gone, given.live_us)
+            yield _infer(calls, leg, gone, given.live_us, told)
 
 
 def _same_agent(call: Call, extension: str | None, email: str | None) -> bool:
@@ -296,9 +298,10 @@ def _same_agent(call: Call, extension: str | None, email: str | None) -> bool:
     return call.extension is extension is None and call.email is email is None
 
 
-def _infer(calls: Calls, call: Call, inferred: Inferred, live_us: int) -> CallEvent:
-    """`call.end_missed`: the agent is free at once; no duration, only bounds."""
-    after = replace(call, ended=inferred, superseded=None, closed_us=live_us)
+def _infer(calls: Calls, call: Call, inferred: Inferred, live_us: int, other_leg: Call | None = None) -> CallEvent:
+    """`call.end_missed`: the agent is free at once; no duration, only bounds. `other_leg` is what showed it, if any."""
+    linked = None if other_leg is None else other_leg.session_id
+    after = replace(call, ended=inferred, superseded=None, closed_us=live_us, linked=linked)
     reason = _REASON[inferred.reason]
     return _keep(calls, event_of(call, after, reason, _began(call).origin, inferred.contradiction))
 

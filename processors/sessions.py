@@ -58,6 +58,7 @@ def session_of(call: Call) -> Session:
         span_s=span_s,
         recording_url=reported.recording_url if reported else None,
         call_id=call.call_id,
+        linked_session_id=call.linked,
         first_received_at=call.first_received_at,
         revision=call.revision,
     )

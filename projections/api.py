@@ -109,9 +109,10 @@ class Api:
         session_id = request.path_params["session_id"]
         async with self._views.store.reading() as connection:
             found = await self._views.why(connection, session_id)
+            legs = await self._views.legs(connection, session_id)
         if not found:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no call with this session_id")
-        return JSONResponse({"session_id": session_id, "revisions": found})
+        return JSONResponse({"session_id": session_id, "legs": legs, "revisions": found})
 
     async def calls_csv(self, request: Request) -> Response:
         """The calls as CSV, streamed; cells that a spreadsheet would run as a formula are defused."""

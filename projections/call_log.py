@@ -52,6 +52,7 @@ def row_of(told: Told, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Row
         "closed_at": closed_at(session, told.event.time),
         "duration_s": session.duration_s,
         "day": began.astimezone(zones.get(session.pbx, default_zone)).date().isoformat(),
+        "linked_session_id": session.linked_session_id,
         "caller_digits": numbers.party(session.caller, None).digits,
         "callee_digits": numbers.party(session.callee, None).digits,
         "partition": told.partition,

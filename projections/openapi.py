@@ -27,9 +27,13 @@ class CallPage(BaseModel):
 
 
 class Why(BaseModel):
-    """Answer of ``/api/v1/calls/{session_id}/why``: the session events of the call, oldest first."""
+    """Answer of ``/api/v1/calls/{session_id}/why``: the session events of the call, oldest first.
+
+    `legs`: the sessions of other agents' legs of the same external call that the evidence links with this one.
+    """
 
     session_id: str
+    legs: list[str]
     revisions: list[dict[str, JsonValue]]
 
 

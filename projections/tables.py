@@ -17,7 +17,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -59,6 +59,7 @@ calls = Table(
     Column("closed_at", UtcTime),
     Column("duration_s", BigInteger),
     Column("day", String(10), nullable=False),
+    Column("linked_session_id", String(64)),
     Column("caller_digits", Text, nullable=False),
     Column("callee_digits", Text, nullable=False),
     Column("partition", Integer, nullable=False),
@@ -67,6 +68,7 @@ calls = Table(
     Index("calls_of_agent", "pbx", "extension", "status"),
     Index("calls_closed", "pbx", "extension", "closed_at"),
     Index("calls_of_day", "pbx", "extension", "day"),
+    Index("calls_linked", "linked_session_id"),
     Index("calls_open", "status", "first_received_at"),
 )
 revisions = Table(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, and_, func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import numbers
@@ -134,6 +134,13 @@ class Views:
         """Every revision of a call as it was told, oldest first."""
         statement = select(revisions.c.event).where(revisions.c.session_id == session_id).order_by(revisions.c.revision)
         return [orjson.loads(row.event) for row in await connection.execute(statement)]
+
+    async def legs(self, connection: AsyncConnection, session_id: str) -> list[str]:
+        """The other legs of the same external call that the rules linked with this one, either way."""
+        c = calls.c
+        proved = select(c.linked_session_id).where(c.session_id == session_id, c.linked_session_id.is_not(None))
+        proven = select(c.session_id).where(c.linked_session_id == session_id)
+        return sorted((await connection.execute(union(proved, proven))).scalars())
 
     async def snapshot(self) -> Json:
         """All that a wallboard needs: agents, open calls, the last closed ones, feeds; at one position."""

@@ -128,6 +128,25 @@ def test_a_party_that_starts_with_another_agent_has_moved() -> None:
     assert (earlier.ended_between.earliest, earlier.ended_between.latest) == (at(0), at(30))
 
 
+def test_the_legs_of_a_transfer_are_linked_whichever_came_first() -> None:
+    first, second = start("201", t=0), start("202", t=30)
+    for log in (Log().webhook(31, first).webhook(31, second), Log().webhook(31, second).webhook(32, first)):
+        sessions = {call.agent.extension: call for call in run(log.records).sessions}
+        assert sessions["201"].linked_session_id == sessions["202"].session_id
+        assert sessions["202"].linked_session_id is None
+        corrected = run(log.webhook(33, end("201", t=29, duration=28)).records).sessions
+        assert {call.agent.extension: call for call in corrected}["201"].linked_session_id is not None
+
+
+def test_a_leg_whose_party_left_is_linked_to_the_one_that_ended() -> None:
+    before, late = start("203", t=31), start("203", t=31)
+    log = Log().webhook(1, start("202", t=40)).webhook(2, before).webhook(61, end("202", t=60, duration=15))
+    for one in (log, Log().webhook(61, end("202", t=60, duration=15)).webhook(62, late)):
+        sessions = {call.agent.extension: call for call in run(one.records).sessions}
+        assert sessions["203"].status is Status.END_MISSED
+        assert sessions["203"].linked_session_id == sessions["202"].session_id
+
+
 def test_a_leg_that_arrives_late_but_began_earlier_is_the_one_that_moved() -> None:
     out = run(Log().webhook(31, start("202", t=30)).webhook(32, start("201", t=0)).records)
     assert out.told[-1] == "end_missed:201:moved"

@@ -167,6 +167,20 @@ async def test_every_filter_gives_exactly_the_calls_that_have_it(store: Store) -
         assert len(found) == 10
 
 
+async def test_the_legs_of_a_call_are_found_from_either(store: Store) -> None:
+    told = some_calls(3)
+    await put(store, told)
+    linked = [one for one in folded(told).values() if one.event.session.linked_session_id]
+    assert linked
+    for one in linked:
+        session = one.event.session
+        async with store.reading() as connection:
+            legs = await views_of(store).legs(connection, session.session_id)
+            others = await views_of(store).legs(connection, session.linked_session_id or "")
+        assert session.linked_session_id in legs
+        assert session.session_id in others
+
+
 async def test_agents_are_on_a_call_as_long_as_one_is_open(store: Store) -> None:
     log = Log().webhook(1, start(t=0)).webhook(2, start(party=Y, t=1)).webhook(30, end(t=29, duration=28))
     told = [Told(0, event, event.model_dump_json().encode()) for event in run(log.records).events]
