@@ -5,6 +5,7 @@ Source: the design, section 2.4.
 """
 
 import hashlib
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -120,7 +121,7 @@ def session_id_of(first_cause: str) -> str:
     return hashlib.blake2b(first_cause.encode(), digest_size=12, person=b"session").hexdigest()
 
 
-def event_id_of(session_id: str, revision: int, causes: tuple[Cause, ...]) -> str:
+def event_id_of(session_id: str, revision: int, causes: Iterable[str]) -> str:
     """The ``ce_id`` of a session event: from its causes' ids, never from offsets, so that a repeat is recognisable."""
-    text = "\n".join([session_id, str(revision), *(cause.ce_id for cause in causes)])
+    text = "\n".join([session_id, str(revision), *causes])
     return hashlib.blake2b(text.encode(), digest_size=16, person=b"session-event").hexdigest()

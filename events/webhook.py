@@ -5,12 +5,12 @@ Values, not text: `events.reading` makes them, the processors pair them. See the
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from events.session import Direction, Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(NamedTuple):
     """One side of a call.
 
     `text` is as sent (null when nothing was); `e164` where it could be had; `digits` for comparison: without leading
@@ -24,8 +24,7 @@ class Party:
     withheld: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """A call began. `started_at` is what the PBX said, null when it said nothing readable."""
 
     extension: str | None
@@ -37,8 +36,7 @@ class Start:
     started_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """A call ended. `duration_s`: whole seconds from answer to end, 0 is a value, null when not said.
 
     `outcome` is `UNKNOWN` unless the direction word says missed or not answered or a duration says answered.

@@ -2,12 +2,13 @@
 
 Keys: ``{key}/{session_id}`` a kept call (a tombstone when it leaves the state); ``{key}/email/{email}`` the extension
 last seen with an e-mail, which must outlive the kept calls; ``_partition/{n}`` the partition's own record: live time,
-sequences, the next input offset. A PBX's name never begins with an underscore. Values are JSON with a `kind`.
+sequences, the next input offset. A PBX's name never begins with an underscore. Values are JSON lists whose first
+item is the kind.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -17,6 +18,7 @@ from processors.calls import Began, Call, Ended, Inferred, Origin, Superseded
 from processors.live_time import Instance, LiveTime
 
 _OPTIONS = orjson.OPT_UTC_Z
+_DIRECTIONS: Final = {one.value: one for one in Direction}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +60,56 @@ def session_id_in(key: bytes) -> str:
 
 
 def encode_call(call: Call) -> bytes:
-    """A kept call as JSON."""
-    ended: dict[str, Any] | None
+    """A kept call as a JSON list, in the order of its fields; half the size of an object, and twice as fast."""
+    ended: list[Any] | None
     match call.ended:
         case None:
             ended = None
-        case Ended():
-            ended = {"as": "reported", **_fields(call.ended)}
-        case Inferred():
-            ended = {"as": "inferred", **_fields(call.ended)}
-    return orjson.dumps({"kind": "call", **_fields(call), "ended": ended}, option=_OPTIONS)
+        case Ended(origin=origin):
+            ended = [*origin, *call.ended[1:]]
+        case Inferred(contradiction=contradiction):
+            ended = [*call.ended[:3], None if contradiction is None else [*contradiction]]
+    superseded = call.superseded
+    return orjson.dumps(
+        [
+            "call",
+            *call[:6],
+            [*call.caller],
+            [*call.callee],
+            call.call_id,
+            None if call.began is None else _began_as_list(call.began),
+            ended,
+            None if superseded is None else [superseded.since_us, *_began_as_list(superseded.began)],
+            *call[12:],
+        ],
+        option=_OPTIONS,
+    )
+
+
+def _began_as_list(began: Began) -> list[Any]:
+    return [*began.origin, began.started_at]
 
 
 def encode_email(email: Email) -> bytes:
     """An e-mail's extension as JSON."""
-    return orjson.dumps({"kind": "email", **_fields(email)})
+    return orjson.dumps(["email", email.key, email.email, email.extension])
 
 
 def encode_position(position: Position) -> bytes:
     """The partition's record as JSON; the order of the instances is kept, because the oldest is forgotten first."""
     clock = position.live_time
     return orjson.dumps(
-        {
-            "kind": "partition",
-            "next_offset": position.next_offset,
-            "live_us": clock.live_us,
-            "head_us": clock.head_us,
-            "instances": [[name, one.last_us, one.live_us] for name, one in clock.instances.items()],
-            "sequences": list(position.sequences.items()),
-            "received_us": list(position.received_us.items()),
-        }
+        [
+            "partition",
+            {
+                "next_offset": position.next_offset,
+                "live_us": clock.live_us,
+                "head_us": clock.head_us,
+                "instances": [[name, one.last_us, one.live_us] for name, one in clock.instances.items()],
+                "sequences": list(position.sequences.items()),
+                "received_us": list(position.received_us.items()),
+            },
+        ]
     )
 
 
@@ -95,83 +117,71 @@ def decode(value: bytes) -> Call | Email | Position:
     """What a value holds; raises ChangelogError when it is not one of ours."""
     try:
         said = orjson.loads(value)
-        match said.pop("kind"):
+        match said[0]:
             case "call":
                 return _call(said)
             case "email":
-                return Email(**said)
+                return Email(*said[1:])
             case "partition":
-                return _position(said)
+                return _position(said[1])
             case other:
                 raise ValueError(f"unknown kind {other!r}")  # noqa: TRY301 - one place says what to think of it
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ChangelogError(
             f"unreadable changelog record, perhaps of another version; replay into a new set of topics: {error!r}"
         ) from error
 
 
-def _fields(shape: Any) -> dict[str, Any]:
-    return {name: getattr(shape, name) for name in shape.__slots__}
+def decode_call(value: bytes) -> Call:
+    """The call in a value that `encode_call` made."""
+    return _call(orjson.loads(value))
 
 
 def _at(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _known_at(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _call(said: dict[str, Any]) -> Call:
-    superseded = said["superseded"]
+def _call(said: list[Any]) -> Call:
+    (_, session_id, key, pbx, extension, email, direction, caller, callee, call_id, began, ended, superseded) = said[
+        :13
+    ]
+    opened_us, closed_us, revision, first_received_at, linked = said[13:]
     return Call(
-        session_id=said["session_id"],
-        key=said["key"],
-        pbx=said["pbx"],
-        extension=said["extension"],
-        email=said["email"],
-        direction=Direction(said["direction"]),
-        caller=Party(**said["caller"]),
-        callee=Party(**said["callee"]),
-        call_id=said["call_id"],
-        began=_began(said["began"]) if said["began"] is not None else None,
-        ended=_end(said["ended"]) if said["ended"] is not None else None,
-        superseded=Superseded(superseded["since_us"], _began(superseded["began"])) if superseded is not None else None,
-        opened_us=said["opened_us"],
-        closed_us=said["closed_us"],
-        revision=said["revision"],
-        first_received_at=_known_at(said["first_received_at"]),
-        linked=said.get("linked"),
+        session_id,
+        key,
+        pbx,
+        extension,
+        email,
+        _DIRECTIONS[direction],
+        Party(*caller),
+        Party(*callee),
+        call_id,
+        None if began is None else _began(began),
+        None if ended is None else _end(ended),
+        None if superseded is None else Superseded(superseded[0], _began(superseded[1:])),
+        opened_us,
+        closed_us,
+        revision,
+        datetime.fromisoformat(first_received_at),
+        linked,
     )
 
 
-def _origin(said: dict[str, Any]) -> Origin:
-    return Origin(
-        said["partition"], said["offset"], said["ce_id"], _known_at(said["received_at"]), digest=said["digest"]
-    )
+def _origin(partition: int, offset: int, ce_id: str, received_at: str, digest: str) -> Origin:
+    return Origin(partition, offset, ce_id, datetime.fromisoformat(received_at), digest)
 
 
-def _began(said: dict[str, Any]) -> Began:
-    return Began(_origin(said["origin"]), _at(said["started_at"]))
+def _began(said: list[Any]) -> Began:
+    return Began(_origin(*said[:5]), _at(said[5]))
 
 
-def _end(said: dict[str, Any]) -> Ended | Inferred:
-    if said["as"] == "reported":
-        return Ended(
-            _origin(said["origin"]),
-            _at(said["started_at"]),
-            _at(said["ended_at"]),
-            said["duration_s"],
-            Outcome(said["outcome"]),
-            said["recording_url"],
-        )
-    contradiction = said["contradiction"]
-    return Inferred(
-        EndReason(said["reason"]),
-        _known_at(said["earliest"]),
-        _at(said["latest"]),
-        None if contradiction is None else _origin(contradiction),
-    )
+def _end(said: list[Any]) -> Ended | Inferred:
+    if isinstance(said[0], str):
+        reason, earliest, latest, contradiction = said
+        origin = None if contradiction is None else _origin(*contradiction)
+        return Inferred(EndReason(reason), datetime.fromisoformat(earliest), _at(latest), origin)
+    started_at, ended_at, duration_s, outcome, recording_url = said[5:]
+    return Ended(_origin(*said[:5]), _at(started_at), _at(ended_at), duration_s, Outcome(outcome), recording_url)
 
 
 def _position(said: dict[str, Any]) -> Position:

@@ -26,28 +26,27 @@ What the design leaves open and is decided here:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from events.session import Direction, EndReason, Outcome
-from events.session_events import CallEvent, Reason, session_id_of
+from events.session_events import Reason, session_id_of
 from events.webhook import End, Party, Start
 from processors import matching
-from processors.calls import (
-    Began,
-    Call,
+from processors.calls import Began, Call, Ended, Inferred, Origin, Superseded
+from processors.kept import (
+    NO_NUMBER_ALONE,
+    NO_NUMBER_LACKING,
     Calls,
-    Ended,
-    Inferred,
-    Origin,
-    Superseded,
+    is_vague,
     names_of_agent,
     number_name,
-    traits_of,
+    trait_of_end,
+    trait_of_start,
 )
 from processors.matching import Sides
 from processors.rules import Rules
-from processors.sessions import event_of, session_of
+from processors.sessions import Told, event_of, session_of
 
 SECOND_US = 1_000_000
 NOT_TAKEN = frozenset((Outcome.MISSED, Outcome.NOT_ANSWERED))
@@ -75,13 +74,13 @@ class Input:
         return session_id_of(self.origin.ce_id)
 
 
-def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[CallEvent]:
+def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[Told]:
     """A call began: again, or late for an end that is known, or a new one; the new and the late contradict others."""
     began = Began(given.origin, start.started_at)
     sides = Sides(start.direction, start.caller, start.callee, start.call_id)
     agent = names_of_agent(start.extension, start.email)
-    alike = calls.like(given.key, agent, _traits(sides))
-    if given.session_id in calls.by_id or any(matching.is_same_start(call, sides, began, rules) for call in alike):
+    alike = calls.like(given.key, agent, (trait_of_start(began), NO_NUMBER_ALONE, *_traits(sides)))
+    if given.session_id in calls or any(matching.is_same_start(call, sides, began, rules) for call in alike):
         return []
     waiting = calls.alone(given.key, agent) if _is_vague(sides) else [call for call in alike if call.began is None]
     pairs = [(call, began, call.ended) for call in waiting if isinstance(call.ended, Ended)]
@@ -92,17 +91,17 @@ def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[Cal
         told = [_start_of_ended(calls, late.call, start, began)]
     else:
         return [_start_of_ended(calls, late.call, start, began)]
-    call = calls.by_id[told[0].session_id]
+    call = calls[told[0].session_id]
     _mark_superseded(calls, call, given)
-    return told + list(_move(calls, calls.by_id[call.session_id], given))
+    return told + list(_move(calls, calls[call.session_id], given))
 
 
-def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[CallEvent]:
+def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[Told]:
     """A call ended: again, or of a start that is known (whatever was inferred of it), or alone."""
     ended = Ended(given.origin, end.started_at, end.ended_at, end.duration_s, end.outcome, end.recording_url)
     sides = Sides(end.direction, end.caller, end.callee, end.call_id)
     agent = names_of_agent(end.extension, end.email)
-    alike = calls.like(given.key, agent, _traits(sides))
+    alike = calls.like(given.key, agent, (trait_of_end(ended), NO_NUMBER_LACKING, *_traits(sides)))
     again = next((call for call in alike if matching.is_same_end(call, sides, ended, rules)), None)
     if again is not None:
         return _more_detail(calls, again, end, ended)
@@ -112,33 +111,33 @@ def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[CallEvent
     recorded = [call for call in alike if matching.is_late_recording(call, sides, ended, rules)]
     if found is None and recorded:
         return _more_detail(calls, recorded[-1], end, ended)
-    if found is None and given.session_id in calls.by_id:
+    if found is None and given.session_id in calls:
         return []
     told = _end_alone(calls, end, ended, given) if found is None else _true_end(calls, found, end, ended, given)
-    call = calls.by_id[told.session_id]
+    call = calls[told.session_id]
     if not _was_taken(call):
         _withdraw_superseded(calls, call, given, agent)
     return [told, *_party_left(calls, call, ended, given)]
 
 
 def _traits(sides: Sides) -> tuple[str, ...]:
-    """What calls that may be this event's can be found by: either number, none (withheld), or the call id."""
-    names = (number_name(sides.caller), number_name(sides.callee), "")
+    """What calls that may be this event's can be found by: either number, or the call id."""
+    names = (number_name(sides.caller), number_name(sides.callee))
     return names if sides.call_id is None else (*names, f"#{sides.call_id}")
 
 
 def _is_vague(sides: Sides) -> bool:
     """Whether the event's number tells so little that every call of the agent may be meant."""
-    return "" in traits_of(sides.direction, sides.caller, sides.callee, None)
+    return is_vague(sides.direction, sides.caller, sides.callee)
 
 
 def _was_taken(call: Call) -> bool:
     return not isinstance(call.ended, Ended) or call.ended.outcome not in NOT_TAKEN
 
 
-def on_deadline(calls: Calls, session_id: str, live_us: int, rules: Rules) -> list[CallEvent]:
+def on_deadline(calls: Calls, session_id: str, live_us: int, rules: Rules) -> list[Told]:
     """A deadline of this call is due: it is inferred to have ended, or, when it has, is kept no longer."""
-    call = calls.by_id[session_id]
+    call = calls[session_id]
     if not call.is_open:
         calls.drop(session_id)
         return []
@@ -170,13 +169,24 @@ def _began(call: Call) -> Began:
     return call.began
 
 
-def _keep(calls: Calls, said: tuple[Call, CallEvent]) -> CallEvent:
+def _ended(call: Call) -> Ended:
+    if not isinstance(call.ended, Ended):
+        message = f"call {call.session_id} has no reported end"
+        raise TypeError(message)
+    return call.ended
+
+
+def _received(call: Call) -> tuple[datetime, str]:
+    return call.first_received_at, call.session_id
+
+
+def _keep(calls: Calls, said: tuple[Call, Told]) -> Told:
     call, event = said
     calls.put(call)
     return event
 
 
-def _new_call(calls: Calls, start: Start, began: Began, given: Input) -> CallEvent:
+def _new_call(calls: Calls, start: Start, began: Began, given: Input) -> Told:
     """`call.started`."""
     call = Call(
         session_id=given.session_id,
@@ -199,9 +209,9 @@ def _new_call(calls: Calls, start: Start, began: Began, given: Input) -> CallEve
     return _keep(calls, event_of(None, call, Reason.STARTED, given.origin))
 
 
-def _start_of_ended(calls: Calls, call: Call, start: Start, began: Began) -> CallEvent:
+def _start_of_ended(calls: Calls, call: Call, start: Start, began: Began) -> Told:
     """End first, start later: one call, corrected; never a call left open."""
-    after = replace(_filled(call, start), began=began)
+    after = _filled(call, start)._replace(began=began)
     end_origin = call.ended.origin if isinstance(call.ended, Ended) else None
     return _keep(calls, event_of(call, after, Reason.START_AFTER_END, end_origin, began.origin))
 
@@ -222,9 +232,9 @@ def _mark_superseded(calls: Calls, new: Call, given: Input) -> None:
         if _began(other).moment > began.moment:
             newer = min(newer or other, other, key=_when)
         elif other.superseded is None:
-            calls.put(replace(other, superseded=Superseded(given.live_us, began)))
+            calls.put(other._replace(superseded=Superseded(given.live_us, began)))
     if newer is not None and new.is_open:
-        calls.put(replace(new, superseded=Superseded(given.live_us, _began(newer))))
+        calls.put(new._replace(superseded=Superseded(given.live_us, _began(newer))))
 
 
 def _withdraw_superseded(calls: Calls, missed: Call, given: Input, agent: Sequence[str]) -> None:
@@ -238,14 +248,14 @@ def _withdraw_superseded(calls: Calls, missed: Call, given: Input, agent: Sequen
         newer = [one for one in lacking if _began(one).moment > _began(call).moment]
         following = min(newer, key=_when, default=None)
         mark = None if following is None else Superseded(following.opened_us, _began(following))
-        calls.put(replace(call, superseded=mark))
+        calls.put(call._replace(superseded=mark))
 
 
 def _when(call: Call) -> tuple[datetime, str]:
     return _began(call).moment, call.session_id
 
 
-def _move(calls: Calls, new: Call, given: Input) -> Iterator[CallEvent]:
+def _move(calls: Calls, new: Call, given: Input) -> Iterator[Told]:
     """The same external party starts with another agent (a transfer, or ring-all): the earlier leg has moved."""
     party = new.external
     if party is None:
@@ -263,24 +273,24 @@ def _move(calls: Calls, new: Call, given: Input) -> Iterator[CallEvent]:
     if later is not None:
         moved = Inferred(EndReason.MOVED, began.moment, _began(later).moment, _began(later).origin)
         yield _infer(calls, new, moved, given.live_us, later)
-    elif parted is not None and isinstance(parted.ended, Ended):
-        gone = Inferred(EndReason.PARTY_LEFT, began.moment, parted.ended.moment, parted.ended.origin)
+    elif parted is not None:
+        left = _ended(parted)
+        gone = Inferred(EndReason.PARTY_LEFT, began.moment, left.moment, left.origin)
         yield _infer(calls, new, gone, given.live_us, parted)
 
 
 def _leg_that_ended(calls: Calls, new: Call, party: Party, began: Began, given: Input) -> Call | None:
     """The leg of that party with another agent that was the first to end, not before this start that came late."""
-    ended = [
-        (leg.ended.moment, leg)
-        for leg in calls.parted_with(given.key, party)
-        if isinstance(leg.ended, Ended)
-        and leg.ended.moment >= began.moment
-        and not _same_agent(leg, new.extension, new.email)
-    ]
-    return min(ended, key=lambda one: one[0], default=(None, None))[1]
+    first: Call | None = None
+    for leg in calls.parted_since(given.key, party, began.moment):
+        if first is not None and _ended(leg).moment > _ended(first).moment:
+            break
+        if not _same_agent(leg, new.extension, new.email) and (first is None or _received(leg) < _received(first)):
+            first = leg
+    return first
 
 
-def _party_left(calls: Calls, told: Call, ended: Ended, given: Input) -> Iterator[CallEvent]:
+def _party_left(calls: Calls, told: Call, ended: Ended, given: Input) -> Iterator[Told]:
     """An end of that party came with another agent: legs still open that began not after it have ended too."""
     if told.external is None:
         return
@@ -298,24 +308,24 @@ def _same_agent(call: Call, extension: str | None, email: str | None) -> bool:
     return call.extension is extension is None and call.email is email is None
 
 
-def _infer(calls: Calls, call: Call, inferred: Inferred, live_us: int, other_leg: Call | None = None) -> CallEvent:
+def _infer(calls: Calls, call: Call, inferred: Inferred, live_us: int, other_leg: Call | None = None) -> Told:
     """`call.end_missed`: the agent is free at once; no duration, only bounds. `other_leg` is what showed it, if any."""
     linked = None if other_leg is None else other_leg.session_id
-    after = replace(call, ended=inferred, superseded=None, closed_us=live_us, linked=linked)
+    after = call._replace(ended=inferred, superseded=None, closed_us=live_us, linked=linked)
     reason = _REASON[inferred.reason]
     return _keep(calls, event_of(call, after, reason, _began(call).origin, inferred.contradiction))
 
 
-def _true_end(calls: Calls, found: matching.Match, end: End, ended: Ended, given: Input) -> CallEvent:
+def _true_end(calls: Calls, found: matching.Match, end: End, ended: Ended, given: Input) -> Told:
     """The end of a known start; a correction when an end had been inferred."""
     call = found.call
-    after = replace(_filled(call, end), ended=ended, superseded=None, closed_us=given.live_us)
+    after = _filled(call, end)._replace(ended=ended, superseded=None, closed_us=given.live_us)
     reason = found.reason if call.is_open else Reason.TRUE_END
     contradiction = call.ended.contradiction if isinstance(call.ended, Inferred) else None
     return _keep(calls, event_of(call, after, reason, _began(call).origin, contradiction, ended.origin))
 
 
-def _end_alone(calls: Calls, end: End, ended: Ended, given: Input) -> CallEvent:
+def _end_alone(calls: Calls, end: End, ended: Ended, given: Input) -> Told:
     """An end without a start: the normal case for some PBXs, and for calls that nobody took."""
     call = Call(
         session_id=given.session_id,
@@ -339,21 +349,17 @@ def _end_alone(calls: Calls, end: End, ended: Ended, given: Input) -> CallEvent:
     return _keep(calls, event_of(None, call, reason, given.origin))
 
 
-def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[CallEvent]:
+def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[Told]:
     """The same end again: nothing, unless it says something that was not known."""
-    kept = call.ended
-    if not isinstance(kept, Ended):
-        message = f"call {call.session_id} has no reported end"
-        raise TypeError(message)
-    fuller = replace(
-        kept,
+    kept = _ended(call)
+    fuller = kept._replace(
         started_at=kept.started_at or again.started_at,
         ended_at=kept.ended_at or again.ended_at,
         duration_s=again.duration_s if kept.duration_s is None else kept.duration_s,
         outcome=again.outcome if kept.outcome is Outcome.UNKNOWN else kept.outcome,
         recording_url=kept.recording_url or again.recording_url,
     )
-    after = replace(_filled(call, end), ended=fuller)
+    after = _filled(call, end)._replace(ended=fuller)
     if session_of(after) == session_of(call):
         return []
     start_origin = call.began.origin if call.began is not None else None
@@ -362,8 +368,7 @@ def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[CallE
 
 def _filled(call: Call, event: Start | End) -> Call:
     """The call with what it did not know before; what it knew stays."""
-    return replace(
-        call,
+    return call._replace(
         extension=event.extension if call.extension is None else call.extension,
         email=event.email if call.email is None else call.email,
         direction=event.direction if call.direction is Direction.UNKNOWN else call.direction,

@@ -9,21 +9,23 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar, assert_never
 
 from events import dead_letters, envelope, reading, session_events, times
 from events.envelope import Envelope, EnvelopeError, Type
 from events.pbx import DEFAULT_PBX, Pbx
-from events.session_events import CallEvent, FeedProgress
+from events.session_events import FeedProgress
 from events.webhook import End, Start, Unreadable
 from processors import changelog, pairing
-from processors.calls import Call, Calls, Origin
+from processors.calls import Call, Origin
 from processors.changelog import Email, Position
+from processors.kept import Calls
 from processors.live_time import INSTANCES_MAX, SECOND_US, LiveTime
 from processors.pairing import Input
 from processors.rules import Rules
+from processors.sessions import Told
 
 JSON_TYPE = "application/json"
 SEQUENCE_MAX = 2**64 - 1
@@ -90,7 +92,7 @@ class Task:
     @property
     def kept_calls(self) -> int:
         """How many calls are kept, open or lately closed."""
-        return len(self._calls.by_id)
+        return len(self._calls)
 
     @property
     def live_time_us(self) -> int:
@@ -106,12 +108,13 @@ class Task:
         """Take in one changelog record, in the order of the log; raises ChangelogError for one that is not ours."""
         if value is None:
             session_id = changelog.session_id_in(key)
-            if session_id in self._calls.by_id:
+            if session_id in self._calls:
                 self._calls.drop(session_id)
             return
         match changelog.decode(value):
             case Call() as call:
-                self._calls.put(call)
+                self._calls.restore(call, value)
+                self._timers.append((pairing.deadline_us(call, self._rules), call.session_id))
             case Email(key=owner, email=email, extension=extension):
                 self._emails[owner, email] = extension
             case Position() as position:
@@ -119,24 +122,17 @@ class Task:
 
     def restored(self) -> None:
         """End of the changelog: rebuild the timers, which are derived from the calls."""
-        self._calls.take_touched()
-        self._timers = [(pairing.deadline_us(call, self._rules), one) for one, call in self._calls.by_id.items()]
+        self._calls.take_changes()
         heapq.heapify(self._timers)
 
     def process(self, records: Sequence[InputRecord]) -> Batch:
         """Apply records of this partition, in offset order; returns what the transaction must write."""
         batch = Batch(next_offset=records[-1].offset + 1)
-        touched: dict[str, bytes] = {}
         for record in records:
             self._apply(record, batch)
-            for session_id, key in self._calls.take_touched().items():
-                touched[session_id] = key
-                call = self._calls.by_id.get(session_id)
-                if call is not None:
-                    heapq.heappush(self._timers, (pairing.deadline_us(call, self._rules), session_id))
-        for session_id, key in touched.items():
-            kept = self._calls.by_id.get(session_id)
-            batch.changelog[key] = None if kept is None else changelog.encode_call(kept)
+            for call in self._calls.take_fresh():
+                heapq.heappush(self._timers, (pairing.deadline_us(call, self._rules), call.session_id))
+        batch.changelog |= self._calls.take_changes()
         self._position.next_offset = batch.next_offset
         batch.changelog[changelog.position_key(self._partition)] = changelog.encode_position(self._position)
         return batch
@@ -183,7 +179,7 @@ class Task:
         live_us = self.live_time_us
         while self._timers and self._timers[0][0] <= live_us:
             due_us, session_id = heapq.heappop(self._timers)
-            call = self._calls.by_id.get(session_id)
+            call = self._calls.get(session_id)
             # A timer whose call has changed since is stale: its true deadline stands elsewhere in the heap.
             if call is not None and pairing.deadline_us(call, self._rules) == due_us:
                 self._tell(pairing.on_deadline(self._calls, session_id, live_us, self._rules), call.key, batch)
@@ -220,21 +216,19 @@ class Task:
             return event
         email = event.email.lower()
         if event.extension is None:
-            return replace(event, extension=self._emails.get((key, email)))
+            return event._replace(extension=self._emails.get((key, email)))
         if self._emails.get((key, email)) != event.extension:
             self._emails[key, email] = event.extension
             fact = Email(key, email, event.extension)
             batch.changelog[changelog.email_key(fact)] = changelog.encode_email(fact)
         return event
 
-    def _tell(self, events: Sequence[CallEvent], key: str, batch: Batch) -> None:
+    def _tell(self, events: Sequence[Told], key: str, batch: Batch) -> None:
         for event in events:
             batch.counts["session_events", event.type] += 1
             batch.counts["decisions", event.reason] += 1
-            headers = envelope.encode(
-                Envelope(event.id, event.session.pbx, Type(event.type), event.time, content_type=JSON_TYPE)
-            )
-            batch.session_events.append(OutputRecord(key.encode(), session_events.encode(event), headers))
+            headers = envelope.encode(Envelope(event.id, event.pbx, event.type, event.time, content_type=JSON_TYPE))
+            batch.session_events.append(OutputRecord(key.encode(), event.value, headers))
 
     def _progress(self, said: Envelope, key: bytes | None) -> OutputRecord:
         identity = hashlib.blake2b(said.id.encode(), digest_size=16, person=b"feed-progress").hexdigest()

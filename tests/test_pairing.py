@@ -138,6 +138,14 @@ def test_the_legs_of_a_transfer_are_linked_whichever_came_first() -> None:
         assert {call.agent.extension: call for call in corrected}["201"].linked_session_id is not None
 
 
+def test_a_repeat_without_the_number_is_still_a_repeat() -> None:
+    silent_end, silent_start = end(party=None), start(party=None)
+    log = Log().webhook(1, start()).webhook(61, silent_end).webhook(62, silent_end)
+    assert run(log.records).told == ["started:201:started", "ended:201:end_matched_withheld"]
+    log = Log().webhook(1, silent_start).webhook(61, end()).webhook(62, silent_start)
+    assert run(log.records).told == ["started:201:started", "ended:201:end_matched_withheld"]
+
+
 def test_a_leg_whose_party_left_is_linked_to_the_one_that_ended() -> None:
     before, late = start("203", t=31), start("203", t=31)
     log = Log().webhook(1, start("202", t=40)).webhook(2, before).webhook(61, end("202", t=60, duration=15))

@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def told(found: Start | End | Unreadable) -> dict[str, Any]:
     """What a reading says, without what it does not say."""
     if isinstance(found, Unreadable):
         return {"kind": "unreadable"}
-    said = asdict(found) | {"caller": found.caller.text, "callee": found.callee.text}
+    said = found._asdict() | {"caller": found.caller.text, "callee": found.callee.text}
     said = {name: datetime.isoformat(value) if isinstance(value, datetime) else value for name, value in said.items()}
     said = {name: value for name, value in said.items() if value is not None and DEFAULTS.get(name) != value}
     return {"kind": type(found).__name__.lower(), **said}

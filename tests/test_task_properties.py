@@ -63,9 +63,16 @@ def test_no_call_is_open_past_its_deadline_and_the_counts_are_true(seed: int) ->
     task = new_task(RULES)
     for record in chaotic_feed(seed):
         task.process([record])
-        calls = task._calls.by_id.values()
+        calls = list(task._calls)
         assert all(pairing.deadline_us(call, RULES) > task.live_time_us for call in calls)
         assert task.open_calls == sum(call.is_open for call in calls)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_value_is_the_very_bytes_that_its_model_writes(seed: int) -> None:
+    for batch in run(chaotic_feed(seed), new_task(RULES)).batches:
+        for out in batch.session_events:
+            assert session_events.encode(session_events.decode(out.value or b"")) == out.value
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,0 +1,294 @@
+"""The state: the calls kept of one partition, open and lately closed, indexed so that no event looks at all of them.
+
+A call at rest is its changelog value, half the size of the objects in it; what a batch looks at is decoded, and what
+it changes is encoded at its end. Whatever is asked for comes in the order (first received, session id): it follows
+from the calls themselves, so that a restored state answers as the one that it was saved from. Pure.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from events import numbers
+from events.session import Direction
+from events.webhook import Party
+from processors import changelog
+from processors.calls import Began, Call, Ended, agent_of, changelog_key, external_of
+
+NO_NUMBER_LACKING: Final = "?end"
+"""The trait of a call without a known number of which no end was reported: any end of its agent may be meant."""
+NO_NUMBER_ALONE: Final = "?start"
+"""The trait of an end without a known number and without a start."""
+
+Name = tuple[str, ...]
+Parting = tuple[datetime, str]
+
+
+class Index:
+    """Which session ids stand under a name; a dictionary per name only where there are several, to spare memory.
+
+    A name is kept as its hash, which two may share: what is found must be looked at again.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[int, str | dict[str, None]] = {}
+
+    def add(self, name: Name, session_id: str) -> None:
+        """Put the id under the name."""
+        name_hash = hash(name)
+        held = self._held.setdefault(name_hash, session_id)
+        if isinstance(held, dict):
+            held[session_id] = None
+        elif held != session_id:
+            self._held[name_hash] = {held: None, session_id: None}
+
+    def discard(self, name: Name, session_id: str) -> None:
+        """Take the id from the name; raises KeyError when it does not stand there."""
+        name_hash = hash(name)
+        held = self._held[name_hash]
+        if isinstance(held, dict):
+            del held[session_id]
+            if not held:
+                del self._held[name_hash]
+        elif held == session_id:
+            del self._held[name_hash]
+        else:
+            raise KeyError(session_id)
+
+    def get(self, name: Name) -> Iterable[str]:
+        """The ids under the name, in no order that means anything."""
+        held = self._held.get(hash(name))
+        if held is None:
+            return ()
+        return (held,) if isinstance(held, str) else held
+
+
+class Calls:
+    """Every kept call of a partition, by id and by what an event can be looked up with.
+
+    The index's names: ("trait", key, agent, trait) every call of an agent by what `traits_of` says; ("lacking", key,
+    agent) those without a reported end; ("alone", key, agent) those without a start; ("leg", key, number) the open ones
+    with a known external party, of whatever agent. `_parted`: of (key, number) the same once their end was reported.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is kept."""
+        self.open_count = 0
+        self._at_rest: dict[str, bytes] = {}
+        self._at_hand: dict[str, Call] = {}
+        self._touched: dict[str, bytes | None] = {}
+        self._fresh: dict[str, Call] = {}
+        self._index = Index()
+        self._parted: dict[tuple[str, str], list[Parting]] = {}
+
+    def __len__(self) -> int:
+        """How many calls are kept."""
+        return len(self._at_rest)
+
+    def __contains__(self, session_id: str) -> bool:
+        """Whether the call is kept."""
+        return session_id in self._at_rest
+
+    def __iter__(self) -> Iterator[Call]:
+        """Every kept call, in no order that means anything."""
+        return (self._at_hand.get(one) or changelog.decode_call(value) for one, value in self._at_rest.items())
+
+    def __getitem__(self, session_id: str) -> Call:
+        """The kept call; raises KeyError when there is none."""
+        call = self._at_hand.get(session_id)
+        if call is None:
+            call = self._at_hand[session_id] = changelog.decode_call(self._at_rest[session_id])
+        return call
+
+    def get(self, session_id: str) -> Call | None:
+        """The kept call, if any."""
+        return self[session_id] if session_id in self._at_rest else None
+
+    def put(self, call: Call) -> None:
+        """Keep `call` in place of its earlier version."""
+        before = self.get(call.session_id)
+        if before is None:
+            self._at_rest[call.session_id] = b""
+        self._at_hand[call.session_id] = call
+        self._touched[call.session_id] = None
+        self._fresh[call.session_id] = call
+        self._move(call.session_id, before, call)
+
+    def drop(self, session_id: str) -> None:
+        """Keep the call no longer; raises KeyError when it was not kept."""
+        call = self[session_id]
+        self._fresh.pop(session_id, None)
+        self._touched[session_id] = changelog_key(call)
+        del self._at_rest[session_id], self._at_hand[session_id]
+        self._move(session_id, call, None)
+
+    def restore(self, call: Call, value: bytes) -> None:
+        """Keep a call as the changelog has it."""
+        before = self.get(call.session_id)
+        self._at_hand.pop(call.session_id, None)
+        self._at_rest[call.session_id] = value
+        self._move(call.session_id, before, call)
+
+    def take_fresh(self) -> Iterable[Call]:
+        """What was put since the last time."""
+        fresh, self._fresh = self._fresh, {}
+        return fresh.values()
+
+    def take_changes(self) -> dict[bytes, bytes | None]:
+        """What was put or dropped since the last time, as changelog records, in order; all calls are at rest then."""
+        changes: dict[bytes, bytes | None] = {}
+        for session_id, dropped in self._touched.items():
+            if dropped is not None:
+                changes[dropped] = None
+                continue
+            call = self._at_hand[session_id]
+            self._at_rest[session_id] = changes[changelog_key(call)] = changelog.encode_call(call)
+        self._touched.clear()
+        self._at_hand.clear()
+        return changes
+
+    def like(self, key: str, agent: Sequence[str], traits: Iterable[str]) -> list[Call]:
+        """The agent's calls that share one of the `traits` (see `traits_of`); `agent`: see `names_of_agent`."""
+        return self._of_agent([("trait", key, name, trait) for trait in traits for name in agent], key, agent)
+
+    def lacking_end(self, key: str, agent: Sequence[str]) -> list[Call]:
+        """The agent's calls of which no end was reported."""
+        return self._of_agent([("lacking", key, name) for name in agent], key, agent)
+
+    def alone(self, key: str, agent: Sequence[str]) -> list[Call]:
+        """The agent's calls of which only the end is known."""
+        return self._of_agent([("alone", key, name) for name in agent], key, agent)
+
+    def legs_with(self, key: str, party: Party) -> list[Call]:
+        """The open calls with an external party of the same number, of whatever agent."""
+        found = [self[one] for one in self._index.get(("leg", key, number_name(party)))]
+        return sorted((call for call in found if call.is_open and _is_with(call, key, party)), key=_order)
+
+    def parted_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
+        """The calls of the same external party whose reported end is not before `since`, the earliest end first."""
+        parted = self._parted.get((key, number_name(party)), [])
+        for _, session_id in parted[bisect_left(parted, (since, "")) :]:
+            call = self[session_id]
+            if _is_with(call, key, party):
+                yield call
+
+    def _of_agent(self, names: Iterable[Name], key: str, agent: Sequence[str]) -> list[Call]:
+        ids = dict.fromkeys([session_id for name in names for session_id in self._index.get(name)])
+        found = [call for call in map(self.__getitem__, ids) if call.key == key and _agent(call) in agent]
+        if len(found) > 1:
+            found.sort(key=_order)
+        return found
+
+    def _move(self, session_id: str, before: Call | None, after: Call | None) -> None:
+        """From where the version `before` stands to where the one `after` does."""
+        old = () if before is None else _names(before)
+        new = () if after is None else _names(after)
+        for name in old:
+            if name not in new:
+                self._index.discard(name, session_id)
+        for name in new:
+            if name not in old:
+                self._index.add(name, session_id)
+        self.open_count += (after is not None and after.is_open) - (before is not None and before.is_open)
+        parting, parts = _parting(before), _parting(after)
+        if parting != parts:
+            if parting is not None:
+                self._forget_parting(*parting)
+            if parts is not None:
+                insort(self._parted.setdefault(parts[0], []), parts[1])
+
+    def _forget_parting(self, name: tuple[str, str], parting: Parting) -> None:
+        partings = self._parted[name]
+        del partings[bisect_left(partings, parting)]
+        if not partings:
+            del self._parted[name]
+
+
+def _order(call: Call) -> tuple[datetime, str]:
+    return call.first_received_at, call.session_id
+
+
+def _agent(call: Call) -> str:
+    return agent_of(call.extension, call.email)
+
+
+def _is_with(call: Call, key: str, party: Party) -> bool:
+    return call.key == key and call.external is not None and numbers.same_number(call.external, party)
+
+
+def _parting(call: Call | None) -> tuple[tuple[str, str], Parting] | None:
+    """Where a call with a known external party and a reported end stands among the partings."""
+    if call is None or not isinstance(call.ended, Ended):
+        return None
+    external = call.external
+    return None if external is None else ((call.key, number_name(external)), (call.ended.moment, call.session_id))
+
+
+def _names(call: Call) -> list[Name]:
+    """The index's names of a call."""
+    key, agent = call.key, _agent(call)
+    names: list[Name] = [("trait", key, agent, trait) for trait in traits_of(call)]
+    if call.lacks_end:
+        names.append(("lacking", key, agent))
+    elif call.began is None:
+        names.append(("alone", key, agent))
+    if call.ended is None:
+        external = call.external
+        if external is not None:
+            names.append(("leg", key, number_name(external)))
+    return names
+
+
+def names_of_agent(extension: str | None, email: str | None) -> tuple[str, ...]:
+    """Under which names an agent's calls are kept: with both known, also those of which only the e-mail was known."""
+    if extension is not None and email is not None:
+        return agent_of(extension, email), agent_of(None, email)
+    return (agent_of(extension, email),)
+
+
+def number_name(party: Party) -> str:
+    """A name that two parties share if they are the same number; a withheld number has the empty name."""
+    return "" if party.withheld or party.text is None else numbers.suffix_key(party)
+
+
+def traits_of(call: Call) -> Iterable[str]:
+    """What a call can be found by.
+
+    The names of its external party, of both where that is not known, a name of its own for want of a number; its id;
+    and the evidence itself, so that a repeat finds it whatever number it carries.
+    """
+    external = external_of(call.direction, call.caller, call.callee)
+    traits = {number_name(external)} if external is not None else {number_name(call.caller), number_name(call.callee)}
+    if "" in traits:
+        traits.discard("")
+        if call.lacks_end:
+            traits.add(NO_NUMBER_LACKING)
+        elif call.began is None:
+            traits.add(NO_NUMBER_ALONE)
+    if call.call_id is not None:
+        traits.add(f"#{call.call_id}")
+    if call.began is not None:
+        traits.add(trait_of_start(call.began))
+    if isinstance(call.ended, Ended):
+        traits.add(trait_of_end(call.ended))
+    return traits
+
+
+def is_vague(direction: Direction, caller: Party, callee: Party) -> bool:
+    """Whether the numbers tell so little that every call of the agent may be meant."""
+    external = external_of(direction, caller, callee)
+    parties = (caller, callee) if external is None else (external,)
+    return any(number_name(party) == "" for party in parties)
+
+
+def trait_of_start(began: Began) -> str:
+    """What the same start has again: its reported time, else its body."""
+    return f"s{began.started_at.isoformat() if began.started_at else began.origin.digest}"
+
+
+def trait_of_end(ended: Ended) -> str:
+    """What the same end has again: its reported time, else its body."""
+    return f"e{ended.ended_at.isoformat() if ended.ended_at else ended.origin.digest}"
