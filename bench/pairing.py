@@ -13,12 +13,13 @@ from processors.runner import Runner
 from processors.settings import ProcessorsSettings
 from processors.task import Batch, InputRecord
 from tests.builders import Log, end, run, start
-from tests.system import append, committed_offsets, kafka_environment
+from tests.system import append, kafka_environment
 
-CALLS = 8_000
+CALLS = 15_000
 AGENTS = 400
 ROUNDS = 3
 BATCH_RECORDS = 2_000
+POLL_S = 0.01
 
 
 def traffic() -> list[InputRecord]:
@@ -48,21 +49,24 @@ async def measure(kafka: KafkaSettings) -> list[Line]:
 
 
 async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
-    """Seconds from joining the group to the last commit."""
+    """Seconds that the records take once the partition is owned."""
     settings = ProcessorsSettings(
         **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
         processors_application=group,
         processors_batch_records_max=BATCH_RECORDS,
     )
-    runner = asyncio.create_task(Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors")).run())
+    runner = Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors"))
+    running = asyncio.create_task(runner.run())
+    while not runner.is_consuming(0):
+        await asyncio.sleep(POLL_S)
     began = time.perf_counter()
-    while (await committed_offsets(settings, group, settings.topic_set.webhooks))[0] < count:
-        if runner.done():
-            runner.result()
-        await asyncio.sleep(0.05)
+    while runner.next_offset(0) < count:
+        if running.done():
+            running.result()
+        await asyncio.sleep(POLL_S)
     seconds = time.perf_counter() - began
-    runner.cancel()
-    await asyncio.wait({runner})
+    running.cancel()
+    await asyncio.wait({running})
     return seconds
 
 

@@ -5,9 +5,9 @@ Source: CloudEvents Kafka protocol binding 1.0, section 3.2: attribute ``x`` is 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from events import times
 
@@ -30,8 +30,10 @@ class EnvelopeError(ValueError):
     """A record's headers are not the ones of this contract; the record is bad data and goes to the dead letters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+_TYPES = {one.value.encode(): one for one in Type}
+
+
+class Envelope(NamedTuple):
     """What a record says about itself.
 
     `time` of a webhook is when ingest received it; of a session event the received time of its last cause.
@@ -53,7 +55,7 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
         ("ce_specversion", b"1.0"),
         ("ce_id", envelope.id.encode()),
         ("ce_source", source_of(envelope.pbx).encode()),
-        ("ce_type", envelope.type.value.encode()),
+        ("ce_type", envelope.type.encode()),
         ("ce_time", times.to_text(envelope.time).encode()),
     ]
     if envelope.content_type is not None:
@@ -70,18 +72,17 @@ def decode(headers: Iterable[tuple[str, bytes]]) -> Envelope:
     """The envelope in `headers` (unknown ones are ignored); raises EnvelopeError with what is wrong."""
     found = {name: value for name, value in headers if value is not None}
     try:
-        source = found["ce_source"].decode()
         sequence = found.get("ingest_sequence")
         ingest = found.get("ingest")
         content_type = found.get("content-type")
         return Envelope(
-            id=found["ce_id"].decode(),
-            pbx=pbx_of(source),
-            type=Type(found["ce_type"].decode()),
-            time=times.from_text(found["ce_time"].decode()),
-            content_type=None if content_type is None else content_type.decode("utf-8", "surrogateescape"),
-            ingest=None if ingest is None else ingest.decode(),
-            ingest_sequence=None if sequence is None else int(sequence),
+            found["ce_id"].decode(),
+            pbx_of(found["ce_source"].decode()),
+            _TYPES.get(found["ce_type"]) or Type(found["ce_type"].decode()),
+            times.from_text(found["ce_time"].decode()),
+            None if content_type is None else content_type.decode("utf-8", "surrogateescape"),
+            None if ingest is None else ingest.decode(),
+            None if sequence is None else int(sequence),
         )
     except KeyError as missing:
         message = f"header {missing} is missing"
@@ -98,8 +99,8 @@ def source_of(pbx: str) -> str:
 
 def pbx_of(source: str) -> str:
     """The PBX named by a ``ce_source``; raises ValueError for another source."""
-    prefix, _, pbx = source.partition("/pbx/")
-    if prefix or not pbx:
+    pbx = source.removeprefix("/pbx/")
+    if not pbx or pbx is source:
         message = f"ce_source {source!r} is not /pbx/NAME"
         raise ValueError(message)
     return pbx

@@ -81,6 +81,8 @@ class Field(NamedTuple):
         return None if self.value is None else str(self.value)
 
 
+_new: Final = tuple.__new__
+"""As `Field(...)`, at a third of the time: this is the hot path."""
 ABSENT: Final = Field(None, None, State.MISSING, 0)
 
 _NUMBERS: Final = frozenset(("caller", "callee", "number"))
@@ -130,10 +132,23 @@ def known(sent: Mapping[str, Any]) -> dict[str, Field]:
             place = _PLACES.get(_folded(key)) if len(key) <= KEY_CHARACTERS_MAX else None
             if place is None:
                 continue
-        field = _field(key, value, place)
-        held = found.get(place.name)
-        if held is None or _order(field) < _order(held):
-            found[place.name] = field
+        name, rank, characters_max = place
+        # Most texts are plain, and this is the hot path: nothing to clean, no blank, no bracket, no word for nothing
+        # (these are short or begin with a u).
+        if (
+            isinstance(value, str)
+            and len(value) <= characters_max
+            and (len(value) > _WORD_CHARACTERS_MAX or value.isdigit())
+            and value.isprintable()
+            and " " not in value
+            and "[" not in value
+            and value[0] not in "uU"
+        ):
+            field = _new(Field, (key, value, State.READ, rank))
+        else:
+            field = _field(key, value, place)
+        if name not in found or _order(field) < _order(found[name]):
+            found[name] = field
     return found
 
 
@@ -142,20 +157,7 @@ def _order(field: Field) -> tuple[bool, int]:
 
 
 def _field(key: str, value: object, place: _Place) -> Field:
-    if isinstance(value, str):
-        # Most texts are plain, and this is the hot path: nothing to clean, no blank, no bracket, no word for nothing
-        # (these are short or begin with a u).
-        if (
-            value.isprintable()
-            and " " not in value
-            and "[" not in value
-            and (_WORD_CHARACTERS_MAX < len(value) <= place.characters_max or value.isdigit())
-            and value[0] not in "uU"
-        ):
-            return Field(key, value, State.READ, place.rank)
-        cleaned: str | float | State = clean(value, place.characters_max)
-    else:
-        cleaned = _number(value)
+    cleaned = clean(value, place.characters_max) if isinstance(value, str) else _number(value)
     if isinstance(cleaned, State):
         return Field(key, None, cleaned, place.rank)
     if isinstance(cleaned, str) and place.name not in _NUMBERS:

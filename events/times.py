@@ -14,7 +14,8 @@ def to_text(at: datetime) -> str:
     if at.tzinfo is None:
         message = f"a time without a zone reached the contract: {at!r}"
         raise ValueError(message)
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def from_text(text: str) -> datetime:
@@ -23,7 +24,7 @@ def from_text(text: str) -> datetime:
     if at.tzinfo is None:
         message = f"a time without a zone: {text!r}"
         raise ValueError(message)
-    return at.astimezone(UTC)
+    return at if at.tzinfo is UTC else at.astimezone(UTC)
 
 
 def to_us(at: datetime) -> int:

@@ -54,9 +54,10 @@ def understand(fields: Fields, received_at: datetime, pbx: Pbx) -> Start | End:
 
 def _text(fields: Fields, name: str) -> str | None:
     field = fields.get(name)
-    if field is None or field.value is None:
+    if field is None:
         return None
-    return field.value if isinstance(field.value, str) else str(field.value)
+    value = field.value
+    return value if value is None or isinstance(value, str) else str(value)
 
 
 def direction_of(fields: Fields) -> tuple[Direction, Outcome]:

@@ -14,14 +14,14 @@ from events import numbers
 from events.session import Direction
 from events.webhook import Party
 from processors import changelog
-from processors.calls import Began, Call, Ended, agent_of, changelog_key, external_of
+from processors.calls import Call, Ended, Origin, agent_of, changelog_key, external_of
 
 NO_NUMBER_LACKING: Final = "?end"
 """The trait of a call without a known number of which no end was reported: any end of its agent may be meant."""
 NO_NUMBER_ALONE: Final = "?start"
 """The trait of an end without a known number and without a start."""
 
-Name = tuple[str, ...]
+Trait = str | datetime
 Parting = tuple[datetime, str]
 
 
@@ -36,31 +36,29 @@ class Index:
     def __init__(self) -> None:
         self._held: dict[int, str | dict[str, None]] = {}
 
-    def add(self, name: Name, session_id: str) -> None:
+    def add(self, name: int, session_id: str) -> None:
         """Put the id under the name."""
-        name_hash = hash(name)
-        held = self._held.setdefault(name_hash, session_id)
+        held = self._held.setdefault(name, session_id)
         if isinstance(held, dict):
             held[session_id] = None
         elif held != session_id:
-            self._held[name_hash] = {held: None, session_id: None}
+            self._held[name] = {held: None, session_id: None}
 
-    def discard(self, name: Name, session_id: str) -> None:
+    def discard(self, name: int, session_id: str) -> None:
         """Take the id from the name; raises KeyError when it does not stand there."""
-        name_hash = hash(name)
-        held = self._held[name_hash]
+        held = self._held[name]
         if isinstance(held, dict):
             del held[session_id]
             if not held:
-                del self._held[name_hash]
+                del self._held[name]
         elif held == session_id:
-            del self._held[name_hash]
+            del self._held[name]
         else:
             raise KeyError(session_id)
 
-    def get(self, name: Name) -> Iterable[str]:
+    def get(self, name: int) -> Iterable[str]:
         """The ids under the name, in no order that means anything."""
-        held = self._held.get(hash(name))
+        held = self._held.get(name)
         if held is None:
             return ()
         return (held,) if isinstance(held, str) else held
@@ -81,6 +79,7 @@ class Calls:
         self._at_hand: dict[str, Call] = {}
         self._touched: dict[str, bytes | None] = {}
         self._fresh: dict[str, Call] = {}
+        self._names: dict[str, list[int]] = {}
         self._index = Index()
         self._parted: dict[tuple[str, str], list[Parting]] = {}
 
@@ -131,6 +130,7 @@ class Calls:
         self._at_hand.pop(call.session_id, None)
         self._at_rest[call.session_id] = value
         self._move(call.session_id, before, call)
+        self._names.clear()
 
     def take_fresh(self) -> Iterable[Call]:
         """What was put since the last time."""
@@ -148,23 +148,24 @@ class Calls:
             self._at_rest[session_id] = changes[changelog_key(call)] = changelog.encode_call(call)
         self._touched.clear()
         self._at_hand.clear()
+        self._names.clear()
         return changes
 
-    def like(self, key: str, agent: Sequence[str], traits: Iterable[str]) -> list[Call]:
+    def like(self, key: str, agent: Sequence[str], traits: Iterable[Trait]) -> list[Call]:
         """The agent's calls that share one of the `traits` (see `traits_of`); `agent`: see `names_of_agent`."""
-        return self._of_agent([("trait", key, name, trait) for trait in traits for name in agent], key, agent)
+        return self._of_agent([hash(("trait", key, name, trait)) for trait in traits for name in agent], key, agent)
 
     def lacking_end(self, key: str, agent: Sequence[str]) -> list[Call]:
         """The agent's calls of which no end was reported."""
-        return self._of_agent([("lacking", key, name) for name in agent], key, agent)
+        return self._of_agent([hash(("lacking", key, name)) for name in agent], key, agent)
 
     def alone(self, key: str, agent: Sequence[str]) -> list[Call]:
         """The agent's calls of which only the end is known."""
-        return self._of_agent([("alone", key, name) for name in agent], key, agent)
+        return self._of_agent([hash(("alone", key, name)) for name in agent], key, agent)
 
     def legs_with(self, key: str, party: Party) -> list[Call]:
         """The open calls with an external party of the same number, of whatever agent."""
-        found = [self[one] for one in self._index.get(("leg", key, number_name(party)))]
+        found = [self[one] for one in self._index.get(hash(("leg", key, number_name(party))))]
         return sorted((call for call in found if call.is_open and _is_with(call, key, party)), key=_order)
 
     def parted_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
@@ -175,8 +176,10 @@ class Calls:
             if _is_with(call, key, party):
                 yield call
 
-    def _of_agent(self, names: Iterable[Name], key: str, agent: Sequence[str]) -> list[Call]:
+    def _of_agent(self, names: Iterable[int], key: str, agent: Sequence[str]) -> list[Call]:
         ids = dict.fromkeys([session_id for name in names for session_id in self._index.get(name)])
+        if not ids:
+            return []
         found = [call for call in map(self.__getitem__, ids) if call.key == key and _agent(call) in agent]
         if len(found) > 1:
             found.sort(key=_order)
@@ -184,8 +187,9 @@ class Calls:
 
     def _move(self, session_id: str, before: Call | None, after: Call | None) -> None:
         """From where the version `before` stands to where the one `after` does."""
-        old = () if before is None else _names(before)
-        new = () if after is None else _names(after)
+        old = self._names.pop(session_id, None) or ([] if before is None else _names(before))
+        new = [] if after is None else _names(after)
+        self._names[session_id] = new
         for name in old:
             if name not in new:
                 self._index.discard(name, session_id)
@@ -227,18 +231,18 @@ def _parting(call: Call | None) -> tuple[tuple[str, str], Parting] | None:
     return None if external is None else ((call.key, number_name(external)), (call.ended.moment, call.session_id))
 
 
-def _names(call: Call) -> list[Name]:
-    """The index's names of a call."""
+def _names(call: Call) -> list[int]:
+    """The index's names of a call, without repetition."""
     key, agent = call.key, _agent(call)
-    names: list[Name] = [("trait", key, agent, trait) for trait in traits_of(call)]
+    names = [hash(("trait", key, agent, trait)) for trait in traits_of(call)]
     if call.lacks_end:
-        names.append(("lacking", key, agent))
+        names.append(hash(("lacking", key, agent)))
     elif call.began is None:
-        names.append(("alone", key, agent))
+        names.append(hash(("alone", key, agent)))
     if call.ended is None:
         external = call.external
         if external is not None:
-            names.append(("leg", key, number_name(external)))
+            names.append(hash(("leg", key, number_name(external))))
     return names
 
 
@@ -254,26 +258,31 @@ def number_name(party: Party) -> str:
     return "" if party.withheld or party.text is None else numbers.suffix_key(party)
 
 
-def traits_of(call: Call) -> Iterable[str]:
-    """What a call can be found by.
+def traits_of(call: Call) -> Iterable[Trait]:
+    """What a call can be found by, each once.
 
     The names of its external party, of both where that is not known, a name of its own for want of a number; its id;
     and the evidence itself, so that a repeat finds it whatever number it carries.
     """
     external = external_of(call.direction, call.caller, call.callee)
-    traits = {number_name(external)} if external is not None else {number_name(call.caller), number_name(call.callee)}
+    traits: list[Trait] = [number_name(call.caller if external is None else external)]
+    if external is None and (other := number_name(call.callee)) != traits[0]:
+        traits.append(other)
     if "" in traits:
-        traits.discard("")
+        traits.remove("")
         if call.lacks_end:
-            traits.add(NO_NUMBER_LACKING)
+            traits.append(NO_NUMBER_LACKING)
         elif call.began is None:
-            traits.add(NO_NUMBER_ALONE)
+            traits.append(NO_NUMBER_ALONE)
     if call.call_id is not None:
-        traits.add(f"#{call.call_id}")
-    if call.began is not None:
-        traits.add(trait_of_start(call.began))
-    if isinstance(call.ended, Ended):
-        traits.add(trait_of_end(call.ended))
+        traits.append(f"#{call.call_id}")
+    began, ended = call.began, call.ended
+    if began is not None:
+        traits.append(evidence_of(began.started_at, began.origin))
+    if isinstance(ended, Ended):
+        again = evidence_of(ended.ended_at, ended.origin)
+        if again not in traits:
+            traits.append(again)
     return traits
 
 
@@ -284,11 +293,6 @@ def is_vague(direction: Direction, caller: Party, callee: Party) -> bool:
     return any(number_name(party) == "" for party in parties)
 
 
-def trait_of_start(began: Began) -> str:
-    """What the same start has again: its reported time, else its body."""
-    return f"s{began.started_at.isoformat() if began.started_at else began.origin.digest}"
-
-
-def trait_of_end(ended: Ended) -> str:
-    """What the same end has again: its reported time, else its body."""
-    return f"e{ended.ended_at.isoformat() if ended.ended_at else ended.origin.digest}"
+def evidence_of(reported_at: datetime | None, origin: Origin) -> Trait:
+    """What the same start or end has again: its reported time, else its body."""
+    return reported_at or f"body {origin.digest}"

@@ -14,8 +14,8 @@ What the design leaves open and is decided here:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from events.numbers import Comparison, compare
 from events.session import Direction
@@ -27,8 +27,7 @@ from processors.rules import Rules
 _ZERO = timedelta(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Sides:
+class Sides(NamedTuple):
     """What is compared of a call and of an event: who spoke to whom, which way, under which id."""
 
     direction: Direction
@@ -41,8 +40,7 @@ Pair = tuple[Call, Began, Ended]
 """A kept call with the start and the end that would become one: one of the two is the event's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The call found and the rule that found it."""
 
     call: Call

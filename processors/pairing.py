@@ -26,8 +26,8 @@ What the design leaves open and is decided here:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from events.session import Direction, EndReason, Outcome
 from events.session_events import Reason, session_id_of
@@ -38,11 +38,10 @@ from processors.kept import (
     NO_NUMBER_ALONE,
     NO_NUMBER_LACKING,
     Calls,
+    evidence_of,
     is_vague,
     names_of_agent,
     number_name,
-    trait_of_end,
-    trait_of_start,
 )
 from processors.matching import Sides
 from processors.rules import Rules
@@ -58,8 +57,7 @@ _REASON = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """Where an event belongs and when: the record's key and PBX, its origin, and live time."""
 
     key: str
@@ -79,14 +77,17 @@ def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[Tol
     began = Began(given.origin, start.started_at)
     sides = Sides(start.direction, start.caller, start.callee, start.call_id)
     agent = names_of_agent(start.extension, start.email)
-    alike = calls.like(given.key, agent, (trait_of_start(began), NO_NUMBER_ALONE, *_traits(sides)))
-    if given.session_id in calls or any(matching.is_same_start(call, sides, began, rules) for call in alike):
+    alike = calls.like(
+        given.key, agent, (evidence_of(began.started_at, began.origin), NO_NUMBER_ALONE, *_traits(sides))
+    )
+    session_id = given.session_id
+    if session_id in calls or any(matching.is_same_start(call, sides, began, rules) for call in alike):
         return []
     waiting = calls.alone(given.key, agent) if _is_vague(sides) else [call for call in alike if call.began is None]
     pairs = [(call, began, call.ended) for call in waiting if isinstance(call.ended, Ended)]
-    late = matching.match(pairs, sides, rules, taken=True)
+    late = matching.match(pairs, sides, rules, taken=True) if pairs else None
     if late is None:
-        told = [_new_call(calls, start, began, given)]
+        told = [_new_call(calls, session_id, start, began, given)]
     elif _was_taken(late.call):
         told = [_start_of_ended(calls, late.call, start, began)]
     else:
@@ -101,7 +102,9 @@ def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[Told]:
     ended = Ended(given.origin, end.started_at, end.ended_at, end.duration_s, end.outcome, end.recording_url)
     sides = Sides(end.direction, end.caller, end.callee, end.call_id)
     agent = names_of_agent(end.extension, end.email)
-    alike = calls.like(given.key, agent, (trait_of_end(ended), NO_NUMBER_LACKING, *_traits(sides)))
+    alike = calls.like(
+        given.key, agent, (evidence_of(ended.ended_at, ended.origin), NO_NUMBER_LACKING, *_traits(sides))
+    )
     again = next((call for call in alike if matching.is_same_end(call, sides, ended, rules)), None)
     if again is not None:
         return _more_detail(calls, again, end, ended)
@@ -186,10 +189,10 @@ def _keep(calls: Calls, said: tuple[Call, Told]) -> Told:
     return event
 
 
-def _new_call(calls: Calls, start: Start, began: Began, given: Input) -> Told:
+def _new_call(calls: Calls, session_id: str, start: Start, began: Began, given: Input) -> Told:
     """`call.started`."""
     call = Call(
-        session_id=given.session_id,
+        session_id=session_id,
         key=given.key,
         pbx=given.pbx,
         extension=start.extension,
@@ -368,6 +371,15 @@ def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[Told]
 
 def _filled(call: Call, event: Start | End) -> Call:
     """The call with what it did not know before; what it knew stays."""
+    if not (
+        call.extension is None
+        or call.email is None
+        or call.call_id is None
+        or call.direction is Direction.UNKNOWN
+        or call.caller.text is None
+        or call.callee.text is None
+    ):
+        return call
     return call._replace(
         extension=event.extension if call.extension is None else call.extension,
         email=event.email if call.email is None else call.email,

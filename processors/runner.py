@@ -49,6 +49,15 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
 
+    def is_consuming(self, partition: int) -> bool:
+        """Whether this process owns the partition, with its state restored."""
+        owned = self._owners.get(TopicPartition(self._settings.topic_set.webhooks, partition))
+        return owned is not None and owned[0].state == "consuming"
+
+    def next_offset(self, partition: int) -> int:
+        """Up to where the partition's records are committed, exclusive; raises KeyError when it is not owned."""
+        return self._owners[TopicPartition(self._settings.topic_set.webhooks, partition)][0].next_offset
+
     def health(self) -> dict[str, object]:
         """What this process owns, and where it stands."""
         partitions = {

@@ -5,6 +5,7 @@ would take a third of the time of an event; that each value reads back by its mo
 model would write is a test.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -104,7 +105,9 @@ def _span_s(started_at: datetime, ended_at: datetime) -> int | None:
 def event_of(before: Call | None, after: Call, reason: Reason, *origins: Origin | None) -> tuple[Call, Told]:
     """The next revision of `after` and the event that tells it; `origins` are the causes, put in order of arrival."""
     call = after._replace(revision=1 if before is None else before.revision + 1)
-    known = sorted({one.offset: one for one in origins if one is not None}.values(), key=_offset)
+    known = [one for one in origins if one is not None]
+    if len(known) > 1:
+        known = sorted({one.offset: one for one in known}.values(), key=_offset)
     identity = session_events.event_id_of(call.session_id, call.revision, [one.ce_id for one in known])
     session = session_of(call)
     kind = _type_of(before, call)
@@ -122,6 +125,21 @@ def event_of(before: Call | None, after: Call, reason: Reason, *origins: Origin 
         said["changed"] = _changes(session_of(before), session)
     value = orjson.dumps(said, option=_OPTIONS)
     return call, Told(identity, kind, known[-1].received_at, call.pbx, call.session_id, reason, value)
+
+
+def progress_of(
+    identity: str, time: datetime, live_time_us: int, stream_time: datetime, received_at: Mapping[str, datetime]
+) -> bytes:
+    """The value of a feed's progress; see `events.session_events.FeedProgress`."""
+    said: Json = {
+        "type": Type.FEED_PROGRESS,
+        "id": identity,
+        "time": time,
+        "live_time_us": live_time_us,
+        "stream_time": stream_time,
+        "received_at": received_at,
+    }
+    return orjson.dumps(said, option=_OPTIONS)
 
 
 def _offset(origin: Origin) -> int:

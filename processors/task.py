@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar, assert_never
+from typing import NamedTuple, TypeVar, assert_never
 
-from events import dead_letters, envelope, reading, session_events, times
+from events import dead_letters, envelope, reading, times
 from events.envelope import Envelope, EnvelopeError, Type
 from events.pbx import DEFAULT_PBX, Pbx
-from events.session_events import FeedProgress
 from events.webhook import End, Start, Unreadable
-from processors import changelog, pairing
+from processors import changelog, pairing, sessions
 from processors.calls import Call, Origin
 from processors.changelog import Email, Position
 from processors.kept import Calls
@@ -34,8 +33,7 @@ SEQUENCE_MAX = 2**64 - 1
 EventT = TypeVar("EventT", Start, End)
 
 
-@dataclass(frozen=True, slots=True)
-class InputRecord:
+class InputRecord(NamedTuple):
     """A record of ``threecx.webhooks``, as consumed."""
 
     partition: int
@@ -45,8 +43,7 @@ class InputRecord:
     headers: Sequence[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class OutputRecord:
+class OutputRecord(NamedTuple):
     """A record to be written to the partition of its input; the topic is told by the list that it stands in."""
 
     key: bytes | None
@@ -63,6 +60,14 @@ class Batch:
     changelog: dict[bytes, bytes | None] = field(default_factory=dict)
     dead_letters: list[OutputRecord] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def extend(self, following: "Batch") -> None:
+        """Take in what the records after these lead to, so that one transaction writes both."""
+        self.next_offset = following.next_offset
+        self.session_events += following.session_events
+        self.changelog |= following.changelog
+        self.dead_letters += following.dead_letters
+        self.counts += following.counts
 
 
 class Task:
@@ -149,14 +154,15 @@ class Task:
             batch.counts["repeats", "sequence"] += 1
             return
         before_s = self.live_time_us // SECOND_US
+        received_us = times.to_us(said.time)
         if said.ingest is not None:
-            alarm = self._position.live_time.advance(said.ingest, times.to_us(said.time))
+            alarm = self._position.live_time.advance(said.ingest, received_us)
             if alarm is not None:
                 batch.counts["clock_alarms", alarm] += 1
         self._fire(batch)
         match said.type:
             case Type.WEBHOOK_RECEIVED:
-                self._webhook(record, said, batch)
+                self._webhook(record, said, received_us, batch)
             case Type.CLOCK_TICK:
                 batch.counts["records", "tick"] += 1
             case _:
@@ -184,8 +190,9 @@ class Task:
             if call is not None and pairing.deadline_us(call, self._rules) == due_us:
                 self._tell(pairing.on_deadline(self._calls, session_id, live_us, self._rules), call.key, batch)
 
-    def _webhook(self, record: InputRecord, said: Envelope, batch: Batch) -> None:
-        self._position.received_us[said.pbx] = max(self._position.received_us.get(said.pbx, 0), times.to_us(said.time))
+    def _webhook(self, record: InputRecord, said: Envelope, received_us: int, batch: Batch) -> None:
+        latest_us = self._position.received_us
+        latest_us[said.pbx] = max(latest_us.get(said.pbx, 0), received_us)
         pbx = self._pbxs.get(said.pbx) or self._pbxs[DEFAULT_PBX]
         body = record.value or b""
         key = record.key.decode("utf-8", "replace") if record.key is not None else said.pbx
@@ -227,20 +234,15 @@ class Task:
         for event in events:
             batch.counts["session_events", event.type] += 1
             batch.counts["decisions", event.reason] += 1
-            headers = envelope.encode(Envelope(event.id, event.pbx, event.type, event.time, content_type=JSON_TYPE))
+            headers = envelope.encode(Envelope(event.id, event.pbx, event.type, event.time, JSON_TYPE))
             batch.session_events.append(OutputRecord(key.encode(), event.value, headers))
 
     def _progress(self, said: Envelope, key: bytes | None) -> OutputRecord:
         identity = hashlib.blake2b(said.id.encode(), digest_size=16, person=b"feed-progress").hexdigest()
-        progress = FeedProgress(
-            id=identity,
-            time=said.time,
-            live_time_us=self.live_time_us,
-            stream_time=self.stream_time,
-            received_at={pbx: times.from_us(us) for pbx, us in self._position.received_us.items()},
-        )
-        headers = envelope.encode(Envelope(identity, said.pbx, Type.FEED_PROGRESS, said.time, content_type=JSON_TYPE))
-        return OutputRecord(key, session_events.encode(progress), headers)
+        received = {pbx: times.from_us(us) for pbx, us in self._position.received_us.items()}
+        value = sessions.progress_of(identity, said.time, self.live_time_us, self.stream_time, received)
+        headers = envelope.encode(Envelope(identity, said.pbx, Type.FEED_PROGRESS, said.time, JSON_TYPE))
+        return OutputRecord(key, value, headers)
 
     def _bury(self, record: InputRecord, reason: str, kind: str, batch: Batch) -> None:
         batch.counts["dead_letters", kind] += 1

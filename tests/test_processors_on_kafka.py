@@ -4,7 +4,6 @@ import operator
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def expected(records: Sequence[InputRecord]) -> dict[int, list[tuple[bytes | Non
     found: dict[int, list[tuple[bytes | None, bytes | None]]] = {}
     for partition in range(TEST_PARTITIONS):
         task = Task(partition, Rules(), {DEFAULT_PBX: Pbx()}, "any")
-        mine = [replace(r, offset=i) for i, r in enumerate(r for r in records if r.partition == partition)]
+        mine = [r._replace(offset=i) for i, r in enumerate(r for r in records if r.partition == partition)]
         found[partition] = [(out.key, out.value) for b in cut(mine, 500) for out in task.process(b).session_events]
     return found
 
@@ -150,7 +149,7 @@ async def test_a_zombie_is_fenced_and_writes_nothing_twice(kafka: KafkaSettings,
     await append(kafka, by_time[half:])
     await done(kafka, records)
     zombie.send(signal.SIGCONT)
-    extra = [replace(one, offset=0) for one in Log(1, "late").webhook(1, start("999"), pbx="pbx1").records]
+    extra = [one._replace(offset=0) for one in Log(1, "late").webhook(1, start("999"), pbx="pbx1").records]
     await append(kafka, extra)
     everything = [*records, *extra]
     await done(kafka, everything)
