@@ -9,6 +9,7 @@ from bench.report import Line, compared
 from events.kafka import KafkaSettings, committed_reader, discard, ensure_topics, transactional_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
+from processors.app import collect_garbage_seldom
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
 from processors.task import Batch, InputRecord
@@ -55,6 +56,7 @@ async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
         processors_application=group,
         processors_batch_records_max=BATCH_RECORDS,
     )
+    collect_garbage_seldom()
     runner = Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors"))
     running = asyncio.create_task(runner.run())
     while not runner.is_consuming(0):

@@ -1,6 +1,7 @@
 """The processors' composition root: settings, topics, the runner, /metrics and /health."""
 
 import asyncio
+import gc
 from typing import Final
 
 import structlog
@@ -20,12 +21,19 @@ from processors.settings import ProcessorsSettings
 BROKER_RETRY_S: Final = 1.0
 CONNECTIONS_MAX: Final = 64
 GRACE_S: Final = 2.0
+GC_ALLOCATIONS: Final = 50_000
 
 log = structlog.get_logger()
 
 
+def collect_garbage_seldom() -> None:
+    """The state is bytes and numbers, without cycles: looking through it took 8 % of the time, and found nothing."""
+    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
+
+
 async def main(settings: ProcessorsSettings) -> None:
     """Run until cancelled; raises ConfigurationError for what no retry can help."""
+    collect_garbage_seldom()
     pbxs = pbxs_of(settings)
     metrics = Metrics("processors")
     runner = Runner(settings, pbxs, metrics)

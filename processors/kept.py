@@ -145,7 +145,9 @@ class Calls:
                 changes[dropped] = None
                 continue
             call = self._at_hand[session_id]
-            self._at_rest[session_id] = changes[changelog_key(call)] = changelog.encode_call(call)
+            # A copy, because orjson's own bytes keep the 4 KiB that they were written into.
+            value = bytes(memoryview(changelog.encode_call(call)))
+            self._at_rest[session_id] = changes[changelog_key(call)] = value
         self._touched.clear()
         self._at_hand.clear()
         self._names.clear()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, TypeVar, assert_never
+from typing import Final, NamedTuple, TypeVar, assert_never
 
 from events import dead_letters, envelope, reading, times
 from events.envelope import Envelope, EnvelopeError, Type
@@ -29,6 +29,9 @@ from processors.sessions import Told
 JSON_TYPE = "application/json"
 SEQUENCE_MAX = 2**64 - 1
 """What the changelog's JSON can hold; no ingest counts that far."""
+
+SESSION_ID_BITS: Final = 96
+SESSION_ID_MAX: Final = 2**SESSION_ID_BITS - 1
 
 EventT = TypeVar("EventT", Start, End)
 
@@ -82,7 +85,7 @@ class Task:
         self._calls = Calls()
         self._emails: dict[tuple[str, str], str] = {}
         self._position = Position(-1, LiveTime(), {}, {})
-        self._timers: list[tuple[int, str]] = []
+        self._timers: list[int] = []
 
     @property
     def next_offset(self) -> int | None:
@@ -119,7 +122,7 @@ class Task:
         match changelog.decode(value):
             case Call() as call:
                 self._calls.restore(call, value)
-                self._timers.append((pairing.deadline_us(call, self._rules), call.session_id))
+                self._timers.append(_timer(pairing.deadline_us(call, self._rules), call.session_id))
             case Email(key=owner, email=email, extension=extension):
                 self._emails[owner, email] = extension
             case Position() as position:
@@ -136,7 +139,7 @@ class Task:
         for record in records:
             self._apply(record, batch)
             for call in self._calls.take_fresh():
-                heapq.heappush(self._timers, (pairing.deadline_us(call, self._rules), call.session_id))
+                heapq.heappush(self._timers, _timer(pairing.deadline_us(call, self._rules), call.session_id))
         batch.changelog |= self._calls.take_changes()
         self._position.next_offset = batch.next_offset
         batch.changelog[changelog.position_key(self._partition)] = changelog.encode_position(self._position)
@@ -183,8 +186,9 @@ class Task:
 
     def _fire(self, batch: Batch) -> None:
         live_us = self.live_time_us
-        while self._timers and self._timers[0][0] <= live_us:
-            due_us, session_id = heapq.heappop(self._timers)
+        while self._timers and self._timers[0] >> SESSION_ID_BITS <= live_us:
+            timer = heapq.heappop(self._timers)
+            due_us, session_id = timer >> SESSION_ID_BITS, f"{timer & SESSION_ID_MAX:024x}"
             call = self._calls.get(session_id)
             # A timer whose call has changed since is stale: its true deadline stands elsewhere in the heap.
             if call is not None and pairing.deadline_us(call, self._rules) == due_us:
@@ -248,6 +252,11 @@ class Task:
         batch.counts["dead_letters", kind] += 1
         headers = dead_letters.headers(record.headers, reason, self._input_topic, record.partition, record.offset)
         batch.dead_letters.append(OutputRecord(record.key, record.value, headers))
+
+
+def _timer(due_us: int, session_id: str) -> int:
+    """A timer as one number, which sorts by (deadline, session id) and takes half the memory of the pair."""
+    return due_us << SESSION_ID_BITS | int(session_id, 16)
 
 
 def _digest(body: bytes) -> str:
