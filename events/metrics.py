@@ -53,6 +53,7 @@ PROCESSORS: Final = (
     Metric("counter", "repeats_total", "Records that were recognised as repeats and led to nothing.", ("kind",)),
     Metric("counter", "dead_letters_total", "Records sent to the dead letters, by reason.", ("reason",)),
     Metric("counter", "clock_alarms_total", "Steps of an ingest clock that counted no live time.", ("kind",)),
+    Metric("gauge", "clock_skew_seconds", "Reported times minus their receipt, median; hours: wrong zone.", ("pbx",)),
     Metric("gauge", "open_calls", "Calls open in the state.", ("partition",)),
     Metric("gauge", "kept_calls", "Calls kept in the state, open or lately closed.", ("partition",)),
     Metric("gauge", "lag_records", "Records between this process and the end of its partition.", ("partition",)),

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from events.metrics import Metrics
 from events.pbx import Pbx
+from processors.clock_skew import whole_hours
 from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
 from processors.task import Batch, InputRecord, Task
@@ -54,6 +55,7 @@ class Owner:
         self._consuming = False
         self._stopping = False
         self._expected = 0
+        self._skewed: dict[str, int | None] = {}
         self.next_offset = 0
         self.state = "waiting"
 
@@ -201,5 +203,20 @@ class Owner:
         self._metrics.gauge("open_calls", partition).set(task.open_calls)
         self._metrics.gauge("kept_calls", partition).set(task.kept_calls)
         self._metrics.gauge("stream_timestamp_seconds", partition).set(task.stream_time.timestamp())
+        for pbx, skew_s in task.clock_skews.take():
+            self._metrics.gauge("clock_skew_seconds", pbx).set(skew_s)
+            self._warn_of_skew(pbx, skew_s)
         end = self._consumer.highwater(self.partition)
         self._metrics.gauge("lag_records", partition).set(max(0, (end or 0) - self.next_offset))
+
+    def _warn_of_skew(self, pbx: str, skew_s: float) -> None:
+        """Once for each change: the times are taken as reported, so somebody must look."""
+        hours = whole_hours(skew_s, self._settings.processors_clock_skew_warn_s)
+        if self._skewed.get(pbx) == hours:
+            return
+        self._skewed[pbx] = hours
+        if hours is None:
+            log.info("the clock of the PBX agrees again", pbx=pbx, skew_s=round(skew_s))
+        else:
+            hint = "its zone (PBX_TIMEZONE or PBX_CONFIG) or its template (local time stamped as UTC?) is wrong"
+            log.warning("the clock of the PBX is off", pbx=pbx, skew_s=round(skew_s), hours=hours, hint=hint)

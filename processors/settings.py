@@ -32,6 +32,9 @@ class ProcessorsSettings(KafkaSettings, PbxSettings):
     processors_closed_kept_s: int = Field(
         default=86_400, ge=1, description="Seconds of live time that closed calls are kept for late evidence."
     )
+    processors_clock_skew_warn_s: float = Field(
+        default=1_800, gt=0, description="Seconds that a PBX's clock may differ from ours before a warning."
+    )
     processors_batch_records_max: int = Field(default=2_000, ge=1, description="Records per transaction at the most.")
     processors_session_timeout_s: float = Field(
         default=15.0, ge=1, description="Seconds after which a silent processor loses its partitions."

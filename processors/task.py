@@ -20,6 +20,7 @@ from events.webhook import End, Start, Unreadable
 from processors import changelog, pairing, sessions
 from processors.calls import Call, Origin
 from processors.changelog import Email, Position
+from processors.clock_skew import ClockSkews
 from processors.kept import Calls
 from processors.live_time import INSTANCES_MAX, SECOND_US, LiveTime
 from processors.pairing import Input
@@ -86,6 +87,7 @@ class Task:
         self._emails: dict[tuple[str, str], str] = {}
         self._position = Position(-1, LiveTime(), {}, {})
         self._timers: list[int] = []
+        self.clock_skews = ClockSkews()
 
     @property
     def next_offset(self) -> int | None:
@@ -217,6 +219,7 @@ class Task:
             case _:
                 assert_never(found)
         batch.counts["records", kind] += 1
+        self.clock_skews.note(said.pbx, found, said.time)
         if not events:
             batch.counts["repeats", kind] += 1
         self._tell(events, key, batch)
