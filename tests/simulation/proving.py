@@ -1,4 +1,4 @@
-"""Which start and end are one call, in the model: the design's "Matching an end to a start", each candidate by itself."""
+"""Which start and end are one call, in the model: the design's "Matching an end to a start", one by one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
