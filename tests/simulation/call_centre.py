@@ -139,10 +139,10 @@ class CallCentre:
 
     def restart(self, at_s: float, agent: str) -> None:
         """The PBX restarts: starts that never end, then new starts for the same agents; call ids begin again."""
-        for one in {agent, *self.random.sample(AGENTS, 2)}:
+        for one in dict.fromkeys((agent, *self.random.sample(AGENTS, 2))):
             self.call(one, self.party(), at_s, 1, 30, ends=False)
         self.next_id = 0
-        for one in {agent, self.random.choice(AGENTS)}:
+        for one in dict.fromkeys((agent, self.random.choice(AGENTS))):
             self.call(one, self.party(), at_s + 10, 1, self.talking())
 
     # Telling

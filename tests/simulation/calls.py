@@ -160,7 +160,7 @@ def when_begun(leg: Leg) -> tuple[datetime, datetime, str]:
 
 def rfc3339(at: datetime) -> str:
     """As JSON has it."""
-    return at.isoformat().replace("+00:00", "Z")
+    return at.isoformat()[:-6] + "Z"
 
 
 def _text(at: datetime | None) -> str | None:

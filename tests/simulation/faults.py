@@ -70,7 +70,7 @@ def feed_of(seed: int) -> Feed:
     """The feed of a seed: the same one always."""
     random = Random(seed)
     t0 = random.choice(BEGINNINGS)
-    span_s = random.choice((200.0, 400.0, 700.0))
+    span_s = random.choice((120.0, 250.0, 450.0))
     by_agent = random.random() < 0.06
     silence = _silence(random, span_s)
     ingests = _ingests(random, span_s, silence)
@@ -89,7 +89,7 @@ def _silence(random: Random, span_s: float) -> tuple[float, float]:
 
 
 def _ingests(random: Random, span_s: float, silence: tuple[float, float]) -> list[Ingest]:
-    until_s = max(span_s, silence[1]) + random.choice((60.0, 300.0, 700.0))
+    until_s = max(span_s, silence[1]) + random.choice((20.0, 130.0, 450.0))
     change_s = random.uniform(0, span_s)
     spans = {
         "one": [(0.0, until_s)],
@@ -107,7 +107,7 @@ def _ingests(random: Random, span_s: float, silence: tuple[float, float]) -> lis
             step_back_at_s=random.uniform(0, span_s) if random.random() < 0.15 else 1e12,
             step_back_s=random.choice((0.5, 5.0, 90.0)),
             backlog=(late_s, late_s + (random.choice((5.0, 60.0, 250.0)) if random.random() < 0.2 else 0.0)),
-            tick_s=random.choice((1.0, 3.0, 7.0, 9.7)),
+            tick_s=random.choice((2.0, 7.0, 8.5, 9.3, 9.7)),
             silences=[silence] if silence[1] > silence[0] else [],
         )
         found.append(ingest)
@@ -119,7 +119,7 @@ def _sent(
 ) -> list[tuple[float, str, Printed]]:
     """Every request that reaches the door, with its time: the PBXs' webhooks with the faults of the way."""
     pbxs = random.choice((["default"], ["geneva"], ["default", "geneva"]))
-    told = [one for pbx in pbxs for one in CallCentre(random, pbx, span_s).work(22 // len(pbxs))]
+    told = [one for pbx in pbxs for one in CallCentre(random, pbx, span_s).work(18 // len(pbxs))]
     loses, repeats, delays = (random.choice((0.0, 0.05, 0.2)) for _ in range(3))
     varies = random.choice((0.0, 0.2, 0.8))
     arrived: list[tuple[float, str, Printed]] = []

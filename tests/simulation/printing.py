@@ -139,7 +139,8 @@ def printed(random: Random, told: Told, t0: datetime, country: str | None, *, la
         outcome=outcome if told.is_end else "unknown",
         recording_url=told.recording_url,
     )
-    return Printed(json.dumps(body).encode(), said)
+    is_said = any(value not in {"", "[CallerNumber]"} for name, value in body.items() if name != "direction")
+    return Printed(json.dumps(body).encode(), said if is_said else None)
 
 
 def says_an_end(told: Told) -> bool:

@@ -103,20 +103,25 @@ def _nearest(pairs: Sequence[Pair], reason: str) -> Pair:
 
 def is_same_start(leg: Leg, event: Leg, start: Start, spans: Spans) -> bool:
     """The same party, call id and reported time; without a time the same body within the window."""
-    if leg.start is None or leg.call_id != event.call_id or not _are_compatible(leg, event):
+    if leg.start is None:
         return False
-    if leg.start.started_at is None and start.started_at is None:
-        return leg.start.origin.body == start.origin.body and _close(leg.start, start, spans)
+    if leg.start.origin.body == start.origin.body and leg.start.started_at == start.started_at:
+        # Whatever else the call has learnt: it is the very same start.
+        return start.started_at is not None or _close(leg.start, start, spans)
+    if start.started_at is None or leg.call_id != event.call_id or not _are_compatible(leg, event):
+        return False
     return leg.start.started_at == start.started_at
 
 
 def is_same_end(leg: Leg, event: Leg, end: End, spans: Spans) -> bool:
     """The same party, call id and reported times, what one of them lacks aside; without times as for a start."""
     kept = leg.end
-    if kept is None or not _are_compatible(leg, event):
+    if kept is None:
         return False
     if kept.origin.body == end.origin.body and kept.ended_at == end.ended_at:
         return kept.ended_at is not None or _close(kept, end, spans)
+    if not _are_compatible(leg, event):
+        return False
     if not (_agree(kept.started_at, end.started_at) and _agree(kept.duration_s, end.duration_s)):
         return False
     if kept.ended_at is None or end.ended_at is None:
