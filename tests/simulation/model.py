@@ -111,11 +111,10 @@ class Model:
         """The grace of every older open call of the agent runs, and of the new one if it is the older."""
         if (new.extension is None and new.email is None) or new.extension in self.shared:
             return
-        others = [leg for leg in self.of_agent(new) if leg.is_open and leg is not new]
-        newer = [leg for leg in others if leg.begun > start.moment]
-        for leg in others:
-            if leg not in newer and leg.mark is None:
+        for leg in self.of_agent(new):
+            if leg.is_open and leg is not new and leg.begun <= start.moment and leg.mark is None:
                 leg.mark = Mark(self.clock.live_us, start)
+        newer = self.newer_than(new)
         if newer and new.is_open:
             new.mark = Mark(self.clock.live_us, min(newer, key=when_begun).started)
 
@@ -177,13 +176,13 @@ class Model:
         for leg in self.of_agent(missed):
             if not leg.is_open or leg.mark is None or leg.mark.start is not missed.start:
                 continue
-            newer = [
-                other
-                for other in self.of_agent(missed)
-                if other.start is not None and other.begun > leg.begun and other.outcome not in NOT_TAKEN
-            ]
-            following = min(newer, key=when_begun, default=None)
+            following = min(self.newer_than(leg), key=when_begun, default=None)
             leg.mark = None if following is None else Mark(following.opened_us, following.started)
+
+    def newer_than(self, leg: Leg) -> list[Leg]:
+        """The agent's calls that began later and were not found untaken, whether they go on or not."""
+        mine = [other for other in self.of_agent(leg) if other.start is not None and other.outcome not in NOT_TAKEN]
+        return [other for other in mine if other.begun > leg.begun]
 
     def party_left(self, told: Leg, end: End) -> None:
         """The party's end came with another agent: its open legs that began not after it have ended too."""
