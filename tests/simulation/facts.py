@@ -1,10 +1,7 @@
-"""What is true of a feed: the steps that the model takes, and beside each the record that the real core reads."""
+"""What is true of a feed: the steps that the model takes, as the writer of the bodies meant them."""
 
 from dataclasses import dataclass
 from datetime import datetime
-
-from processors.rules import Rules
-from processors.task import InputRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +43,3 @@ class Step:
     sequence: int | None
     body: bytes
     said: Said | None
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """A partition: the same records for the real core and for the model, and the settings that both use."""
-
-    rules: Rules
-    shared_extensions: frozenset[str]
-    records: list[InputRecord]
-    steps: list[Step]

@@ -10,7 +10,7 @@ from events.pbx import Pbx
 from processors.rules import Rules
 from processors.task import InputRecord
 from tests.simulation.call_centre import CallCentre
-from tests.simulation.facts import Feed, Step
+from tests.simulation.facts import Step
 from tests.simulation.printing import Printed, printed
 
 BEGINNINGS = (
@@ -32,6 +32,16 @@ PBXS = {
 }
 SILENCES_S = (4.0, 9.0, 11.0, 30.0, 130.0, 500.0, 26 * 3600.0)
 UNREADABLE = (b"nonsense", b'{"direction": "Inbound"}', b"[]", b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A partition: the same records for the real core and for the model, and the settings that both use."""
+
+    rules: Rules
+    shared_extensions: frozenset[str]
+    records: list[InputRecord]
+    steps: list[Step]
 
 
 @dataclass(slots=True)

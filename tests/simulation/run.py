@@ -15,8 +15,8 @@ import orjson
 from events.session_events import Reason
 from processors.task import Batch, Task
 from tests.builders import folded
-from tests.simulation.facts import Feed
-from tests.simulation.faults import PBXS, feed_of
+from tests.simulation.facts import Step
+from tests.simulation.faults import PBXS, Feed, feed_of
 from tests.simulation.model import Model
 
 CHUNK = 50
@@ -94,16 +94,16 @@ def log_of(feed: Feed, core: list[dict[str, Any]], number: int) -> str:
         f"{step.received_at:%d %H:%M:%S.%f} {step.ce_id} {step.key} {'again ' if again else ''}{step.body.decode()}"
         for step, again in _webhooks(feed)
     ]
-    told = [
+    events = [
         f"{event['time']} {event['type']} {event['reason']} {event['session_id'][:6]} "
         f"{event['session']['agent']['extension']} by {[one['ce_id'] for one in event['causes']]}"
         for event in core[: number + 1]
         if "reason" in event
     ]
-    return "\n".join([f"rules: {feed.rules}; differs near {until}", *lines[:LOG_STEPS], *told[-LOG_STEPS:]])
+    return "\n".join([f"rules: {feed.rules}; differs near {until}", *lines[:LOG_STEPS], *events[-LOG_STEPS:]])
 
 
-def _webhooks(feed: Feed) -> Iterator[tuple[Any, bool]]:
+def _webhooks(feed: Feed) -> Iterator[tuple[Step, bool]]:
     seen: set[str] = set()
     for step in feed.steps:
         if step.sequence is not None:
@@ -111,8 +111,8 @@ def _webhooks(feed: Feed) -> Iterator[tuple[Any, bool]]:
             seen.add(step.ce_id)
 
 
-def _check_chunk(first: int) -> list[Difference | Counter[str]]:
-    outcomes = [check(seed) for seed in range(first, first + CHUNK)]
+def _check_chunk(seeds: range) -> list[Difference | Counter[str]]:
+    outcomes = [check(seed) for seed in seeds]
     gc.collect()
     return outcomes
 
@@ -121,8 +121,10 @@ def run(first: int, seeds: int, processes: int, *, keep_going: bool = False) -> 
     """All seeds, in chunks, by so many processes; the exit code: 1 on a difference or where a reason never came."""
     began, done, failed = time.monotonic(), 0, 0
     reasons: Counter[str] = Counter()
+    end = first + seeds
+    chunks = [range(begin, min(begin + CHUNK, end)) for begin in range(first, end, CHUNK)]
     with multiprocessing.Pool(processes, initializer=gc.disable) as pool:
-        for chunk in pool.imap_unordered(_check_chunk, range(first, first + seeds, CHUNK)):
+        for chunk in pool.imap_unordered(_check_chunk, chunks):
             done += len(chunk)
             for outcome in chunk:
                 if isinstance(outcome, Counter):
@@ -130,7 +132,7 @@ def run(first: int, seeds: int, processes: int, *, keep_going: bool = False) -> 
                     continue
                 failed += 1
                 if not keep_going:
-                    show(outcome)
+                    print(f"\n{told(outcome)}")
                     pool.terminate()
                     return 1
                 print(f"seed {outcome.seed} differs at {outcome.number}")
@@ -149,12 +151,15 @@ def _show_progress(done: int, seeds: int, elapsed_s: float) -> None:
     print(f"\r{done}/{seeds} seeds, {rate:.0f} seeds/s, {left_s:.0f} s left ", end="", flush=True)
 
 
-def show(found: Difference) -> None:
+def told(found: Difference) -> str:
     """The difference for a person."""
-    print(f"\nseed {found.seed}: event {found.number} differs")
     ours, theirs = found.core or {}, found.model or {}
-    print(f"core : {json.dumps(found.core)}\nmodel: {json.dumps(found.model)}")
-    for name in dict.fromkeys((*ours, *theirs)):
-        if ours.get(name) != theirs.get(name):
-            print(f"  {name}: core {ours.get(name)!r}, model {theirs.get(name)!r}")
-    print(found.log)
+    return "\n".join(
+        [
+            f"seed {found.seed}: event {found.number} differs",
+            f"core : {json.dumps(found.core)}",
+            f"model: {json.dumps(found.model)}",
+            f"differing: {[name for name in dict.fromkeys((*ours, *theirs)) if ours.get(name) != theirs.get(name)]}",
+            found.log,
+        ]
+    )
