@@ -1,0 +1,1 @@
+"""Whole call centres from a seed, and a plain reference of the pairing that the real core must equal event by event."""
