@@ -14,7 +14,7 @@ from events import numbers
 from events.session import Direction
 from events.webhook import Party
 from processors import changelog
-from processors.calls import Call, Ended, Origin, agent_of, changelog_key, external_of
+from processors.calls import Call, Ended, agent_of, changelog_key, external_of
 
 NO_NUMBER_LACKING: Final = "?end"
 """The trait of a call without a known number of which no end was reported: any end of its agent may be meant."""
@@ -22,7 +22,7 @@ NO_NUMBER_ALONE: Final = "?start"
 """The trait of an end without a known number and without a start."""
 
 Trait = str | datetime
-Parting = tuple[datetime, str]
+Moment = tuple[tuple[str, str], datetime]
 
 
 class Index:
@@ -64,12 +64,41 @@ class Index:
         return (held,) if isinstance(held, str) else held
 
 
+class Moments:
+    """Session ids under a name in order of a moment, then of the id."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[int, list[tuple[datetime, str]]] = {}
+
+    def move(self, session_id: str, before: Moment | None, after: Moment | None) -> None:
+        """From where the id stands to where it shall; null: nowhere."""
+        if before == after:
+            return
+        if before is not None:
+            held = self._held[hash(before[0])]
+            del held[bisect_left(held, (before[1], session_id))]
+            if not held:
+                del self._held[hash(before[0])]
+        if after is not None:
+            insort(self._held.setdefault(hash(after[0]), []), (after[1], session_id))
+
+    def since(self, name: tuple[str, str], moment: datetime) -> list[str]:
+        """The ids under the name from the moment on; as in `Index`, what is found must be looked at again."""
+        held = self._held.get(hash(name))
+        if held is None or held[-1][0] < moment:
+            return []
+        return [session_id for _, session_id in held[bisect_left(held, (moment, "")) :]]
+
+
 class Calls:
     """Every kept call of a partition, by id and by what an event can be looked up with.
 
     The index's names: ("trait", key, agent, trait) every call of an agent by what `traits_of` says; ("lacking", key,
     agent) those without a reported end; ("alone", key, agent) those without a start; ("leg", key, number) the open ones
-    with a known external party, of whatever agent. `_parted`: of (key, number) the same once their end was reported.
+    with a known external party, of whatever agent. In order of time: of (key, number) `_parted`, once their end
+    was reported, and `_met`, by their start, once they are not open; of (key, agent) `_begun`, those with a start.
     """
 
     def __init__(self) -> None:
@@ -81,7 +110,9 @@ class Calls:
         self._fresh: dict[str, Call] = {}
         self._names: dict[str, list[int]] = {}
         self._index = Index()
-        self._parted: dict[tuple[str, str], list[Parting]] = {}
+        self._parted = Moments()
+        self._met = Moments()
+        self._begun = Moments()
 
     def __len__(self) -> int:
         """How many calls are kept."""
@@ -172,11 +203,25 @@ class Calls:
 
     def parted_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
         """The calls of the same external party whose reported end is not before `since`, the earliest end first."""
-        parted = self._parted.get((key, number_name(party)), [])
-        for _, session_id in parted[bisect_left(parted, (since, "")) :]:
+        for session_id in self._parted.since((key, number_name(party)), since):
             call = self[session_id]
             if _is_with(call, key, party):
                 yield call
+
+    def met_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
+        """The calls of the same external party, not open any more, whose start is not before `since`, in that order."""
+        for session_id in self._met.since((key, number_name(party)), since):
+            call = self[session_id]
+            if _is_with(call, key, party):
+                yield call
+
+    def begun_since(self, key: str, agent: Sequence[str], since: datetime) -> Iterator[Call]:
+        """The agent's calls whose start is not before `since`, name by name, the earliest first."""
+        for name in agent:
+            for session_id in self._begun.since((key, name), since):
+                call = self[session_id]
+                if call.key == key and _agent(call) == name:
+                    yield call
 
     def _of_agent(self, names: Iterable[int], key: str, agent: Sequence[str]) -> list[Call]:
         ids = dict.fromkeys([session_id for name in names for session_id in self._index.get(name)])
@@ -199,18 +244,9 @@ class Calls:
             if name not in old:
                 self._index.add(name, session_id)
         self.open_count += (after is not None and after.is_open) - (before is not None and before.is_open)
-        parting, parts = _parting(before), _parting(after)
-        if parting != parts:
-            if parting is not None:
-                self._forget_parting(*parting)
-            if parts is not None:
-                insort(self._parted.setdefault(parts[0], []), parts[1])
-
-    def _forget_parting(self, name: tuple[str, str], parting: Parting) -> None:
-        partings = self._parted[name]
-        del partings[bisect_left(partings, parting)]
-        if not partings:
-            del self._parted[name]
+        self._parted.move(session_id, _parting(before), _parting(after))
+        self._met.move(session_id, _meeting(before), _meeting(after))
+        self._begun.move(session_id, _beginning(before), _beginning(after))
 
 
 def _order(call: Call) -> tuple[datetime, str]:
@@ -225,12 +261,24 @@ def _is_with(call: Call, key: str, party: Party) -> bool:
     return call.key == key and call.external is not None and numbers.same_number(call.external, party)
 
 
-def _parting(call: Call | None) -> tuple[tuple[str, str], Parting] | None:
+def _parting(call: Call | None) -> Moment | None:
     """Where a call with a known external party and a reported end stands among the partings."""
     if call is None or not isinstance(call.ended, Ended):
         return None
     external = call.external
-    return None if external is None else ((call.key, number_name(external)), (call.ended.moment, call.session_id))
+    return None if external is None else ((call.key, number_name(external)), call.ended.moment)
+
+
+def _meeting(call: Call | None) -> Moment | None:
+    """Where a call with a known external party that is not open any more stands by its start."""
+    if call is None or call.began is None or call.is_open:
+        return None
+    external = call.external
+    return None if external is None else ((call.key, number_name(external)), call.began.moment)
+
+
+def _beginning(call: Call | None) -> Moment | None:
+    return None if call is None or call.began is None else ((call.key, _agent(call)), call.began.moment)
 
 
 def _names(call: Call) -> list[int]:
@@ -264,7 +312,7 @@ def traits_of(call: Call) -> Iterable[Trait]:
     """What a call can be found by, each once.
 
     The names of its external party, of both where that is not known, a name of its own for want of a number; its id;
-    and the evidence itself, so that a repeat finds it whatever number it carries.
+    and its end itself, so that a repeat finds it whatever number it carries.
     """
     external = external_of(call.direction, call.caller, call.callee)
     traits: list[Trait] = [number_name(call.caller if external is None else external)]
@@ -272,29 +320,26 @@ def traits_of(call: Call) -> Iterable[Trait]:
         traits.append(other)
     if "" in traits:
         traits.remove("")
+    if is_vague(call.direction, call.caller, call.callee):
         if call.lacks_end:
             traits.append(NO_NUMBER_LACKING)
         elif call.began is None:
             traits.append(NO_NUMBER_ALONE)
     if call.call_id is not None:
         traits.append(f"#{call.call_id}")
-    began, ended = call.began, call.ended
-    if began is not None:
-        traits.append(evidence_of(began.started_at, began.origin))
-    if isinstance(ended, Ended):
-        again = evidence_of(ended.ended_at, ended.origin)
-        if again not in traits:
-            traits.append(again)
+    if isinstance(call.ended, Ended):
+        traits.append(evidence_of(call.ended))
     return traits
 
 
 def is_vague(direction: Direction, caller: Party, callee: Party) -> bool:
-    """Whether the numbers tell so little that every call of the agent may be meant."""
+    """Whether the numbers tell so little that every call of the agent may be meant: withheld, or names."""
     external = external_of(direction, caller, callee)
-    parties = (caller, callee) if external is None else (external,)
-    return any(number_name(party) == "" for party in parties)
+    if external is None:
+        return caller.withheld or callee.withheld or not caller.digits or not callee.digits
+    return external.withheld or not external.digits
 
 
-def evidence_of(reported_at: datetime | None, origin: Origin) -> Trait:
-    """What the same start or end has again: its reported time, else its body."""
-    return reported_at or f"body {origin.digest}"
+def evidence_of(ended: Ended) -> Trait:
+    """What the same end has again: its reported time, else its body."""
+    return ended.ended_at or f"body {ended.origin.digest}"

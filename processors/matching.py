@@ -74,12 +74,17 @@ def in_window(began: Began, ended: Ended, rules: Rules) -> bool:
     Without a duration: any start before the end; with the tolerance if it was also received first. Differences only:
     a sum of what a PBX may say (the year 9999) would leave the calendar.
     """
-    if began.started_at and ended.ended_at and began.started_at > ended.ended_at:
+    if _is_backwards(began, ended):
         return False
     if ended.duration_s is None:
         in_order = began.origin.received_at <= ended.origin.received_at
         return began.moment - ended.moment <= (rules.tolerance if in_order else _ZERO)
     return -rules.ring_max <= _after_answer(began, ended.moment, ended.duration_s) <= rules.tolerance
+
+
+def _is_backwards(began: Began, ended: Ended) -> bool:
+    """One clock reported the start later than the end."""
+    return began.started_at is not None and ended.ended_at is not None and began.started_at > ended.ended_at
 
 
 def _after_answer(began: Began, ended_at: datetime, duration_s: int) -> timedelta:
@@ -102,7 +107,8 @@ def match(pairs: Iterable[Pair], sides: Sides, rules: Rules, *, taken: bool) -> 
         if found is Comparison.DIFFERENT:
             continue
         if call.call_id is not None and sides.call_id is not None:
-            if call.call_id == sides.call_id and began.moment - ended.moment <= rules.tolerance:
+            late = began.moment - ended.moment
+            if call.call_id == sides.call_id and late <= rules.tolerance and not _is_backwards(began, ended):
                 by_id.append(pair)
         elif not in_window(began, ended, rules):
             continue
@@ -124,25 +130,25 @@ def _is_withheld(sides: Sides) -> bool:
 
 
 def _nearest(pairs: list[Pair]) -> Call:
-    def distance(pair: Pair) -> tuple[bool, timedelta, timedelta, str]:
+    def distance(pair: Pair) -> tuple[bool, timedelta, timedelta, datetime, str]:
         call, began, ended = pair
         if ended.duration_s is None:
             # The latest start before the end; one that seems to lie after it, by the tolerance, comes last.
             off = began.moment - ended.moment
-            return off > _ZERO, abs(off), off, call.session_id
+            return off > _ZERO, abs(off), off, call.first_received_at, call.session_id
         off = _after_answer(began, ended.moment, ended.duration_s)
-        return False, abs(off), off, call.session_id
+        return False, abs(off), off, call.first_received_at, call.session_id
 
     return min(pairs, key=distance)[0]
 
 
 def is_same_start(call: Call, sides: Sides, began: Began, rules: Rules) -> bool:
     """Whether this start is a kept call's own start again."""
-    if call.began is None or not _same_sides(call, sides):
+    if call.began is None or began.started_at != call.began.started_at:
         return False
-    if began.started_at is not None or call.began.started_at is not None:
-        return began.started_at == call.began.started_at
-    return call.began.origin.digest == began.origin.digest and _within(call.began, began, rules)
+    if call.began.origin.digest == began.origin.digest:  # whatever the call has learnt since
+        return began.started_at is not None or _within(call.began, began, rules)
+    return began.started_at is not None and call.call_id == sides.call_id and _compatible_sides(call, sides)
 
 
 def is_same_end(call: Call, sides: Sides, ended: Ended, rules: Rules) -> bool:
@@ -151,11 +157,11 @@ def is_same_end(call: Call, sides: Sides, ended: Ended, rules: Rules) -> bool:
     With equal call ids a field may be missing on one side; what both sides say must agree.
     """
     kept = call.ended
-    if not isinstance(kept, Ended) or not _compatible_sides(call, sides):
+    if not isinstance(kept, Ended):
         return False
-    if kept.origin.digest == ended.origin.digest and kept.ended_at == ended.ended_at:
+    if kept.origin.digest == ended.origin.digest and kept.ended_at == ended.ended_at:  # whatever the call has learnt
         return kept.ended_at is not None or _within(kept, ended, rules)
-    if not _agree(kept.started_at, ended.started_at):
+    if not _compatible_sides(call, sides) or not _agree(kept.started_at, ended.started_at):
         return False
     same_id = call.call_id is not None and call.call_id == sides.call_id
     if kept.ended_at is None or ended.ended_at is None:
@@ -176,10 +182,6 @@ def is_late_recording(call: Call, sides: Sides, ended: Ended, rules: Rules) -> b
         return False
     since_end = ended.origin.received_at - kept.origin.received_at
     return compare_parties(sides_of(call), sides) is Comparison.SAME and _ZERO <= since_end <= rules.ring_max
-
-
-def _same_sides(call: Call, sides: Sides) -> bool:
-    return call.call_id == sides.call_id and _compatible_sides(call, sides)
 
 
 def _compatible_sides(call: Call, sides: Sides) -> bool:

@@ -77,12 +77,10 @@ def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[Tol
     began = Began(given.origin, start.started_at)
     sides = Sides(start.direction, start.caller, start.callee, start.call_id)
     agent = names_of_agent(start.extension, start.email)
-    alike = calls.like(
-        given.key, agent, (evidence_of(began.started_at, began.origin), NO_NUMBER_ALONE, *_traits(sides))
-    )
     session_id = given.session_id
-    if session_id in calls or any(matching.is_same_start(call, sides, began, rules) for call in alike):
+    if session_id in calls or _is_known(calls, sides, agent, began, given, rules):
         return []
+    alike = calls.like(given.key, agent, (NO_NUMBER_ALONE, *_traits(sides)))
     waiting = calls.alone(given.key, agent) if _is_vague(sides) else [call for call in alike if call.began is None]
     pairs = [(call, began, call.ended) for call in waiting if isinstance(call.ended, Ended)]
     late = matching.match(pairs, sides, rules, taken=True) if pairs else None
@@ -102,9 +100,7 @@ def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[Told]:
     ended = Ended(given.origin, end.started_at, end.ended_at, end.duration_s, end.outcome, end.recording_url)
     sides = Sides(end.direction, end.caller, end.callee, end.call_id)
     agent = names_of_agent(end.extension, end.email)
-    alike = calls.like(
-        given.key, agent, (evidence_of(ended.ended_at, ended.origin), NO_NUMBER_LACKING, *_traits(sides))
-    )
+    alike = calls.like(given.key, agent, (evidence_of(ended), NO_NUMBER_LACKING, *_traits(sides)))
     again = next((call for call in alike if matching.is_same_end(call, sides, ended, rules)), None)
     if again is not None:
         return _more_detail(calls, again, end, ended)
@@ -113,14 +109,21 @@ def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[Told]:
     found = matching.match(pairs, sides, rules, taken=end.outcome not in NOT_TAKEN)
     recorded = [call for call in alike if matching.is_late_recording(call, sides, ended, rules)]
     if found is None and recorded:
-        return _more_detail(calls, recorded[-1], end, ended)
+        return _more_detail(calls, _recorded(recorded), end, ended)
     if found is None and given.session_id in calls:
         return []
     told = _end_alone(calls, end, ended, given) if found is None else _true_end(calls, found, end, ended, given)
     call = calls[told.session_id]
     if not _was_taken(call):
-        _withdraw_superseded(calls, call, given, agent)
+        _withdraw_superseded(calls, call, given)
     return [told, *_party_left(calls, call, ended, given)]
+
+
+def _is_known(calls: Calls, sides: Sides, agent: Sequence[str], began: Began, given: Input, rules: Rules) -> bool:
+    """Whether it is a kept call's own start again: of the same reported time, else received shortly before."""
+    since = began.started_at or began.origin.received_at - rules.repeat_window
+    begun = calls.begun_since(given.key, agent, since)
+    return any(matching.is_same_start(call, sides, began, rules) for call in begun)
 
 
 def _traits(sides: Sides) -> tuple[str, ...]:
@@ -145,7 +148,7 @@ def on_deadline(calls: Calls, session_id: str, live_us: int, rules: Rules) -> li
         calls.drop(session_id)
         return []
     began = _began(call)
-    if call.superseded is not None and live_us >= _grace_end_us(call.superseded, rules):
+    if call.superseded is not None and _grace_end_us(call.superseded, rules) <= _ceiling_us(call, rules):
         newer = call.superseded.began
         inferred = Inferred(EndReason.SUPERSEDED, began.moment, max(newer.moment, began.moment), newer.origin)
     else:
@@ -157,8 +160,12 @@ def deadline_us(call: Call, rules: Rules) -> int:
     """When, in live time, something is due for this call; derived from the state, so timers need no storage."""
     if call.closed_us is not None:
         return call.closed_us + rules.closed_kept_s * SECOND_US
-    ceiling_us = call.opened_us + rules.call_duration_max_s * SECOND_US
+    ceiling_us = _ceiling_us(call, rules)
     return ceiling_us if call.superseded is None else min(ceiling_us, _grace_end_us(call.superseded, rules))
+
+
+def _ceiling_us(call: Call, rules: Rules) -> int:
+    return call.opened_us + rules.call_duration_max_s * SECOND_US
 
 
 def _grace_end_us(superseded: Superseded, rules: Rules) -> int:
@@ -220,7 +227,7 @@ def _start_of_ended(calls: Calls, call: Call, start: Start, began: Began) -> Tol
 
 
 def _mark_superseded(calls: Calls, new: Call, given: Input) -> None:
-    """From now on the grace runs for each older open call of the agent, and for the new one if it is the older.
+    """From now on the grace runs for each older open call of the agent, and for the new one if a newer is known.
 
     Never for the empty agent or a shared or queue extension: there several calls at once are the rule.
     """
@@ -228,38 +235,52 @@ def _mark_superseded(calls: Calls, new: Call, given: Input) -> None:
     if agent == ("",) or new.extension in given.shared_extensions:
         return
     began = _began(new)
-    newer: Call | None = None
     for other in calls.lacking_end(given.key, agent):
-        if not other.is_open or other.session_id == new.session_id:
+        if not other.is_open or other.session_id == new.session_id or other.superseded is not None:
             continue
-        if _began(other).moment > began.moment:
-            newer = min(newer or other, other, key=_when)
-        elif other.superseded is None:
+        if _began(other).moment <= began.moment:
             calls.put(other._replace(superseded=Superseded(given.live_us, began)))
-    if newer is not None and new.is_open:
+    newer = _newer(calls, new) if new.is_open else None
+    if newer is not None:
         calls.put(new._replace(superseded=Superseded(given.live_us, _began(newer))))
 
 
-def _withdraw_superseded(calls: Calls, missed: Call, given: Input, agent: Sequence[str]) -> None:
+def _newer(calls: Calls, call: Call) -> Call | None:
+    """The agent's first call after this one that it may have taken, whether it goes on or not."""
+    began = _began(call)
+    agent = names_of_agent(call.extension, call.email)
+    later = (one for one in calls.begun_since(call.key, agent, began.moment) if _began(one).moment > began.moment)
+    return min(filter(_was_taken, later), key=_when, default=None)
+
+
+def _withdraw_superseded(calls: Calls, missed: Call, given: Input) -> None:
     """A call that was not taken does not show that the agent left another: the grace runs from the next one, if any."""
     if missed.began is None:
         return
-    lacking = [call for call in calls.lacking_end(given.key, agent) if call.is_open]
-    for call in lacking:
-        if call.superseded is None or call.superseded.began != missed.began:
+    for call in calls.lacking_end(given.key, names_of_agent(missed.extension, missed.email)):
+        if not call.is_open or call.superseded is None or call.superseded.began != missed.began:
             continue
-        newer = [one for one in lacking if _began(one).moment > _began(call).moment]
-        following = min(newer, key=_when, default=None)
-        mark = None if following is None else Superseded(following.opened_us, _began(following))
+        newer = _newer(calls, call)
+        mark = None if newer is None else Superseded(newer.opened_us, _began(newer))
         calls.put(call._replace(superseded=mark))
 
 
-def _when(call: Call) -> tuple[datetime, str]:
-    return _began(call).moment, call.session_id
+def _recorded(calls: Sequence[Call]) -> Call:
+    """Of the calls that a recording may be of: the one that has it, else the one that ended last."""
+    having = [call for call in calls if _ended(call).recording_url is not None]
+    return having[-1] if having else max(calls, key=lambda call: (_ended(call).moment, *_received(call)))
+
+
+def _when(call: Call) -> tuple[datetime, datetime, str]:
+    """By the start's time; of equal times the first come is older."""
+    return _began(call).moment, *_received(call)
 
 
 def _move(calls: Calls, new: Call, given: Input) -> Iterator[Told]:
-    """The same external party starts with another agent (a transfer, or ring-all): the earlier leg has moved."""
+    """The same external party starts with another agent (a transfer, or ring-all): the earlier leg has moved.
+
+    A start that came late is judged as if it had come in time: by the first later start, else by the end of the party.
+    """
     party = new.external
     if party is None:
         return
@@ -271,8 +292,8 @@ def _move(calls: Calls, new: Call, given: Input) -> Iterator[Told]:
             yield _infer(calls, leg, moved, given.live_us, new)
     if not new.is_open:
         return
-    later = min((leg for leg in legs if _began(leg).moment > began.moment), key=_when, default=None)
-    parted = None if later is not None else _leg_that_ended(calls, new, party, began, given)
+    later = _leg_that_followed(calls, legs, new, party, began)
+    parted = None if later is not None else _leg_that_ended(calls, new, party, began)
     if later is not None:
         moved = Inferred(EndReason.MOVED, began.moment, _began(later).moment, _began(later).origin)
         yield _infer(calls, new, moved, given.live_us, later)
@@ -282,10 +303,21 @@ def _move(calls: Calls, new: Call, given: Input) -> Iterator[Told]:
         yield _infer(calls, new, gone, given.live_us, parted)
 
 
-def _leg_that_ended(calls: Calls, new: Call, party: Party, began: Began, given: Input) -> Call | None:
+def _leg_that_followed(calls: Calls, open_legs: Sequence[Call], new: Call, party: Party, began: Began) -> Call | None:
+    """The leg of that party with another agent that was the first to begin after this start that came late."""
+    later = [leg for leg in open_legs if _began(leg).moment > began.moment]
+    for leg in calls.met_since(new.key, party, began.moment):
+        if later and _began(leg).moment > _began(min(later, key=_when)).moment:
+            break
+        if _began(leg).moment > began.moment and not _same_agent(leg, new.extension, new.email):
+            later.append(leg)
+    return min(later, key=_when, default=None)
+
+
+def _leg_that_ended(calls: Calls, new: Call, party: Party, began: Began) -> Call | None:
     """The leg of that party with another agent that was the first to end, not before this start that came late."""
     first: Call | None = None
-    for leg in calls.parted_since(given.key, party, began.moment):
+    for leg in calls.parted_since(new.key, party, began.moment):
         if first is not None and _ended(leg).moment > _ended(first).moment:
             break
         if not _same_agent(leg, new.extension, new.email) and (first is None or _received(leg) < _received(first)):

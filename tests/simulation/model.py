@@ -126,7 +126,7 @@ class Model:
                 self.infer(leg, Inference("moved", leg.begun, start.moment, start.origin), new)
         if not new.is_open:
             return
-        later = [leg for leg in others if leg.start is not None and leg.end is None and leg.begun > start.moment]
+        later = [leg for leg in others if leg.start is not None and leg.begun > start.moment]
         left = [leg for leg in others if leg.end is not None and leg.end.moment >= start.moment]
         if later:
             first = min(later, key=when_begun)
