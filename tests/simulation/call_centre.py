@@ -34,7 +34,7 @@ class CallCentre:
         situations = (
             self.plain, self.plain, self.plain, self.plain, self.not_taken, self.missed_meanwhile, self.ring_all,
             self.ring_all, self.transfer, self.transfer, self.ping_pong, self.call_waiting, self.redial, self.queued,
-            self.very_long, self.internal, self.recorded_later, self.only_one_told, self.restart,
+            self.very_long, self.internal, self.recorded_later, self.only_one_told, self.restart, self.twice_at_once,
         )  # fmt: skip
         for _ in range(calls):
             self.random.choice(situations)(self.random.uniform(0, self.span_s), self.random.choice(AGENTS[:4]))
@@ -93,11 +93,19 @@ class CallCentre:
             self.call(agent, self.party(), at_s + 25, 2, self.talking())
 
     def redial(self, at_s: float, agent: str) -> None:
-        """The same two again within seconds; the ends come in either order."""
+        """The same two again within seconds, perhaps under the same id; the ends come in either order."""
         party, word = self.party(), self.random.choice((*IN_WORDS, *OUT_WORDS))
         first_s = self.random.choice((3, 10))
         self.call(agent, party, at_s, 1, first_s, word=word, late_s=self.random.choice((0, 0, 45)))
+        if self.random.random() < 0.3:
+            self.next_id -= 1
         self.call(agent, party, at_s + 1 + first_s + self.random.choice((0, 1, 4)), 1, 20, word=word)
+
+    def twice_at_once(self, at_s: float, agent: str) -> None:
+        """The same party on both lines of an agent within the same second, told apart by an id at most."""
+        party, word = self.party(), self.random.choice(IN_WORDS)
+        for talked_s in (20, self.random.choice((20, 21, 50))):
+            self.call(agent, party, at_s, 1, talked_s, word=word)
 
     def queued(self, at_s: float, agent: str) -> None:
         """Through the queue, which tells of the call too; it may die there, with a duration of zero."""

@@ -62,6 +62,9 @@ def compare_sides(one: Sides, other: Sides) -> Proof:
         place = 1 if known == {"inbound"} else 2
         return compare(one[place], other[place])
     both = [compare(one[place], other[place]) for place in (1, 2)]
+    if known == {"inbound", "outbound"}:  # each has its own external party
+        mine, theirs = external(*one), external(*other)
+        both += [Proof.DIFFERENT] if mine and theirs and compare(mine, theirs) is Proof.DIFFERENT else []
     if Proof.DIFFERENT in both:
         return Proof.DIFFERENT
     return Proof.SAME if both == [Proof.SAME, Proof.SAME] else Proof.NOTHING

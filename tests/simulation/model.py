@@ -149,8 +149,8 @@ class Model:
             recorded = [leg for leg in mine if is_late_recording(leg, new, end, self.spans)]
             known = [leg for leg in recorded if leg.ended.recording_url is not None]
             if recorded:
-                last = max(recorded, key=lambda leg: (leg.ended.moment, leg.first_received_at, leg.session_id))
-                self.more_detail(known[-1] if known else last, new, end)
+                last = max(known or recorded, key=lambda leg: (leg.ended.moment, leg.first_received_at, leg.session_id))
+                self.more_detail(last, new, end)
                 return
             if any(leg.session_id == new.session_id for leg in self.legs):
                 return
