@@ -6,6 +6,8 @@ from typing import NamedTuple
 from events.session import Direction, EndReason, Outcome
 from events.webhook import Party
 
+NOT_TAKEN = frozenset((Outcome.MISSED, Outcome.NOT_ANSWERED))
+
 
 class Origin(NamedTuple):
     """A record of ``threecx.webhooks``: where it lies, its id, when ingest received it, and a digest of its body."""
@@ -112,6 +114,32 @@ def external_of(direction: Direction, caller: Party, callee: Party) -> Party | N
             return callee
         case Direction.INTERNAL | Direction.UNKNOWN:
             return None
+
+
+def began_of(call: Call) -> Began:
+    """The start of a call that has one: every open call does."""
+    if call.began is None:
+        message = f"call {call.session_id} has no start"
+        raise TypeError(message)
+    return call.began
+
+
+def ended_of(call: Call) -> Ended:
+    """The reported end of a call that has one."""
+    if not isinstance(call.ended, Ended):
+        message = f"call {call.session_id} has no reported end"
+        raise TypeError(message)
+    return call.ended
+
+
+def was_taken(call: Call) -> bool:
+    """Whether the agent may have taken the call: nothing says that it was missed or not answered."""
+    return not isinstance(call.ended, Ended) or call.ended.outcome not in NOT_TAKEN
+
+
+def received(call: Call) -> tuple[datetime, str]:
+    """The order of arrival."""
+    return call.first_received_at, call.session_id
 
 
 def agent_of(extension: str | None, email: str | None) -> str:

@@ -11,9 +11,9 @@ an event does not grow with the calls that are open; the same state and input al
 | the same start or end again                               | `on_start`, `on_end`: nothing |
 | an end again, with more in it                             | `_more_detail`            |
 | start, no end by the ceiling; superseded after the grace  | `on_deadline`             |
-| a newer call of that agent begins; it was not taken       | `_mark_superseded`, `_withdraw_superseded` |
-| the party starts with another agent                       | `_move`                   |
-| the party's end comes with another agent                  | `_party_left`             |
+| a newer call of that agent begins; it was not taken       | `contradictions.mark_superseded`, `.withdraw_superseded` |
+| the party starts with another agent                       | `contradictions.move`     |
+| the party's end comes with another agent                  | `contradictions.party_left` |
 | the true end after all                                    | `_true_end` (by `on_end`) |
 | two calls at once; missed call while on another           | `on_end`: an end closes its own |
 
@@ -25,15 +25,25 @@ What the design leaves open and is decided here:
 - a call that was not taken does not supersede another: the agent stays on that one.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from events.session import Direction, EndReason, Outcome
-from events.session_events import Reason, session_id_of
-from events.webhook import End, Party, Start
-from processors import matching
-from processors.calls import Began, Call, Ended, Inferred, Origin, Superseded
+from events.session_events import Reason
+from events.webhook import End, Start
+from processors import contradictions, matching
+from processors.calls import (
+    NOT_TAKEN,
+    Began,
+    Call,
+    Ended,
+    Inferred,
+    Superseded,
+    began_of,
+    ended_of,
+    received,
+    was_taken,
+)
+from processors.contradictions import Input, keep
 from processors.kept import (
     NO_NUMBER_ALONE,
     NO_NUMBER_LACKING,
@@ -48,28 +58,6 @@ from processors.rules import Rules
 from processors.sessions import Told, event_of, session_of
 
 SECOND_US = 1_000_000
-NOT_TAKEN = frozenset((Outcome.MISSED, Outcome.NOT_ANSWERED))
-_REASON = {
-    EndReason.TIMEOUT: Reason.TIMEOUT,
-    EndReason.SUPERSEDED: Reason.SUPERSEDED,
-    EndReason.MOVED: Reason.MOVED,
-    EndReason.PARTY_LEFT: Reason.PARTY_LEFT,
-}
-
-
-class Input(NamedTuple):
-    """Where an event belongs and when: the record's key and PBX, its origin, and live time."""
-
-    key: str
-    pbx: str
-    origin: Origin
-    live_us: int
-    shared_extensions: frozenset[str] = frozenset()
-
-    @property
-    def session_id(self) -> str:
-        """The id of the session that this record opens, if it opens one; kept already: the record itself came again."""
-        return session_id_of(self.origin.ce_id)
 
 
 def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[Told]:
@@ -86,13 +74,13 @@ def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[Tol
     late = matching.match(pairs, sides, rules, taken=True) if pairs else None
     if late is None:
         told = [_new_call(calls, session_id, start, began, given)]
-    elif _was_taken(late.call):
+    elif was_taken(late.call):
         told = [_start_of_ended(calls, late.call, start, began)]
     else:
         return [_start_of_ended(calls, late.call, start, began)]
     call = calls[told[0].session_id]
-    _mark_superseded(calls, call, given)
-    return told + list(_move(calls, calls[call.session_id], given))
+    contradictions.mark_superseded(calls, call, given)
+    return told + list(contradictions.move(calls, calls[call.session_id], given))
 
 
 def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[Told]:
@@ -114,9 +102,9 @@ def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[Told]:
         return []
     told = _end_alone(calls, end, ended, given) if found is None else _true_end(calls, found, end, ended, given)
     call = calls[told.session_id]
-    if not _was_taken(call):
-        _withdraw_superseded(calls, call, given)
-    return [told, *_party_left(calls, call, ended, given)]
+    if not was_taken(call):
+        contradictions.withdraw_superseded(calls, call, given)
+    return [told, *contradictions.party_left(calls, call, ended, given)]
 
 
 def _is_known(calls: Calls, sides: Sides, agent: Sequence[str], began: Began, given: Input, rules: Rules) -> bool:
@@ -137,23 +125,19 @@ def _is_vague(sides: Sides) -> bool:
     return is_vague(sides.direction, sides.caller, sides.callee)
 
 
-def _was_taken(call: Call) -> bool:
-    return not isinstance(call.ended, Ended) or call.ended.outcome not in NOT_TAKEN
-
-
 def on_deadline(calls: Calls, session_id: str, live_us: int, rules: Rules) -> list[Told]:
     """A deadline of this call is due: it is inferred to have ended, or, when it has, is kept no longer."""
     call = calls[session_id]
     if not call.is_open:
         calls.drop(session_id)
         return []
-    began = _began(call)
+    began = began_of(call)
     if call.superseded is not None and _grace_end_us(call.superseded, rules) <= _ceiling_us(call, rules):
         newer = call.superseded.began
         inferred = Inferred(EndReason.SUPERSEDED, began.moment, max(newer.moment, began.moment), newer.origin)
     else:
         inferred = Inferred(EndReason.TIMEOUT, began.moment, None, None)
-    return [_infer(calls, call, inferred, live_us)]
+    return [contradictions.infer(calls, call, inferred, live_us)]
 
 
 def deadline_us(call: Call, rules: Rules) -> int:
@@ -170,30 +154,6 @@ def _ceiling_us(call: Call, rules: Rules) -> int:
 
 def _grace_end_us(superseded: Superseded, rules: Rules) -> int:
     return superseded.since_us + rules.superseded_grace_s * SECOND_US
-
-
-def _began(call: Call) -> Began:
-    if call.began is None:
-        message = f"open call {call.session_id} without a start"
-        raise AssertionError(message)
-    return call.began
-
-
-def _ended(call: Call) -> Ended:
-    if not isinstance(call.ended, Ended):
-        message = f"call {call.session_id} has no reported end"
-        raise TypeError(message)
-    return call.ended
-
-
-def _received(call: Call) -> tuple[datetime, str]:
-    return call.first_received_at, call.session_id
-
-
-def _keep(calls: Calls, said: tuple[Call, Told]) -> Told:
-    call, event = said
-    calls.put(call)
-    return event
 
 
 def _new_call(calls: Calls, session_id: str, start: Start, began: Began, given: Input) -> Told:
@@ -216,139 +176,20 @@ def _new_call(calls: Calls, session_id: str, start: Start, began: Began, given: 
         revision=0,
         first_received_at=given.origin.received_at,
     )
-    return _keep(calls, event_of(None, call, Reason.STARTED, given.origin))
+    return keep(calls, event_of(None, call, Reason.STARTED, given.origin))
 
 
 def _start_of_ended(calls: Calls, call: Call, start: Start, began: Began) -> Told:
     """End first, start later: one call, corrected; never a call left open."""
     after = _filled(call, start)._replace(began=began)
     end_origin = call.ended.origin if isinstance(call.ended, Ended) else None
-    return _keep(calls, event_of(call, after, Reason.START_AFTER_END, end_origin, began.origin))
-
-
-def _mark_superseded(calls: Calls, new: Call, given: Input) -> None:
-    """From now on the grace runs for each older open call of the agent, and for the new one if a newer is known.
-
-    Never for the empty agent or a shared or queue extension: there several calls at once are the rule.
-    """
-    agent = names_of_agent(new.extension, new.email)
-    if agent == ("",) or new.extension in given.shared_extensions:
-        return
-    began = _began(new)
-    for other in calls.lacking_end(given.key, agent):
-        if not other.is_open or other.session_id == new.session_id or other.superseded is not None:
-            continue
-        if _began(other).moment <= began.moment:
-            calls.put(other._replace(superseded=Superseded(given.live_us, began)))
-    newer = _newer(calls, new) if new.is_open else None
-    if newer is not None:
-        calls.put(new._replace(superseded=Superseded(given.live_us, _began(newer))))
-
-
-def _newer(calls: Calls, call: Call) -> Call | None:
-    """The agent's first call after this one that it may have taken, whether it goes on or not."""
-    began = _began(call)
-    agent = names_of_agent(call.extension, call.email)
-    later = (one for one in calls.begun_since(call.key, agent, began.moment) if _began(one).moment > began.moment)
-    return min(filter(_was_taken, later), key=_when, default=None)
-
-
-def _withdraw_superseded(calls: Calls, missed: Call, given: Input) -> None:
-    """A call that was not taken does not show that the agent left another: the grace runs from the next one, if any."""
-    if missed.began is None:
-        return
-    for call in calls.lacking_end(given.key, names_of_agent(missed.extension, missed.email)):
-        if not call.is_open or call.superseded is None or call.superseded.began != missed.began:
-            continue
-        newer = _newer(calls, call)
-        mark = None if newer is None else Superseded(newer.opened_us, _began(newer))
-        calls.put(call._replace(superseded=mark))
+    return keep(calls, event_of(call, after, Reason.START_AFTER_END, end_origin, began.origin))
 
 
 def _recorded(calls: Sequence[Call]) -> Call:
     """Of the calls that a recording may be of: the one that has it, else the one that ended last."""
-    having = [call for call in calls if _ended(call).recording_url is not None]
-    return having[-1] if having else max(calls, key=lambda call: (_ended(call).moment, *_received(call)))
-
-
-def _when(call: Call) -> tuple[datetime, datetime, str]:
-    """By the start's time; of equal times the first come is older."""
-    return _began(call).moment, *_received(call)
-
-
-def _move(calls: Calls, new: Call, given: Input) -> Iterator[Told]:
-    """The same external party starts with another agent (a transfer, or ring-all): the earlier leg has moved.
-
-    A start that came late is judged as if it had come in time: by the first later start, else by the end of the party.
-    """
-    party = new.external
-    if party is None:
-        return
-    began = _began(new)
-    legs = [leg for leg in calls.legs_with(given.key, party) if not _same_agent(leg, new.extension, new.email)]
-    for leg in legs:
-        if _began(leg).moment <= began.moment:
-            moved = Inferred(EndReason.MOVED, _began(leg).moment, began.moment, given.origin)
-            yield _infer(calls, leg, moved, given.live_us, new)
-    if not new.is_open:
-        return
-    later = _leg_that_followed(calls, legs, new, party, began)
-    parted = None if later is not None else _leg_that_ended(calls, new, party, began)
-    if later is not None:
-        moved = Inferred(EndReason.MOVED, began.moment, _began(later).moment, _began(later).origin)
-        yield _infer(calls, new, moved, given.live_us, later)
-    elif parted is not None:
-        left = _ended(parted)
-        gone = Inferred(EndReason.PARTY_LEFT, began.moment, left.moment, left.origin)
-        yield _infer(calls, new, gone, given.live_us, parted)
-
-
-def _leg_that_followed(calls: Calls, open_legs: Sequence[Call], new: Call, party: Party, began: Began) -> Call | None:
-    """The leg of that party with another agent that was the first to begin after this start that came late."""
-    later = [leg for leg in open_legs if _began(leg).moment > began.moment]
-    for leg in calls.met_since(new.key, party, began.moment):
-        if later and _began(leg).moment > _began(min(later, key=_when)).moment:
-            break
-        if _began(leg).moment > began.moment and not _same_agent(leg, new.extension, new.email):
-            later.append(leg)
-    return min(later, key=_when, default=None)
-
-
-def _leg_that_ended(calls: Calls, new: Call, party: Party, began: Began) -> Call | None:
-    """The leg of that party with another agent that was the first to end, not before this start that came late."""
-    first: Call | None = None
-    for leg in calls.parted_since(new.key, party, began.moment):
-        if first is not None and _ended(leg).moment > _ended(first).moment:
-            break
-        if not _same_agent(leg, new.extension, new.email) and (first is None or _received(leg) < _received(first)):
-            first = leg
-    return first
-
-
-def _party_left(calls: Calls, told: Call, ended: Ended, given: Input) -> Iterator[Told]:
-    """An end of that party came with another agent: legs still open that began not after it have ended too."""
-    if told.external is None:
-        return
-    for leg in calls.legs_with(given.key, told.external):
-        if not _same_agent(leg, told.extension, told.email) and _began(leg).moment <= ended.moment:
-            gone = Inferred(EndReason.PARTY_LEFT, _began(leg).moment, ended.moment, given.origin)
-            yield _infer(calls, leg, gone, given.live_us, told)
-
-
-def _same_agent(call: Call, extension: str | None, email: str | None) -> bool:
-    if call.extension is not None and extension is not None:
-        return call.extension == extension
-    if call.email is not None and email is not None:
-        return call.email.lower() == email.lower()
-    return call.extension is extension is None and call.email is email is None
-
-
-def _infer(calls: Calls, call: Call, inferred: Inferred, live_us: int, other_leg: Call | None = None) -> Told:
-    """`call.end_missed`: the agent is free at once; no duration, only bounds. `other_leg` is what showed it, if any."""
-    linked = None if other_leg is None else other_leg.session_id
-    after = call._replace(ended=inferred, superseded=None, closed_us=live_us, linked=linked)
-    reason = _REASON[inferred.reason]
-    return _keep(calls, event_of(call, after, reason, _began(call).origin, inferred.contradiction))
+    having = [call for call in calls if ended_of(call).recording_url is not None]
+    return having[-1] if having else max(calls, key=lambda call: (ended_of(call).moment, *received(call)))
 
 
 def _true_end(calls: Calls, found: matching.Match, end: End, ended: Ended, given: Input) -> Told:
@@ -357,7 +198,7 @@ def _true_end(calls: Calls, found: matching.Match, end: End, ended: Ended, given
     after = _filled(call, end)._replace(ended=ended, superseded=None, closed_us=given.live_us)
     reason = found.reason if call.is_open else Reason.TRUE_END
     contradiction = call.ended.contradiction if isinstance(call.ended, Inferred) else None
-    return _keep(calls, event_of(call, after, reason, _began(call).origin, contradiction, ended.origin))
+    return keep(calls, event_of(call, after, reason, began_of(call).origin, contradiction, ended.origin))
 
 
 def _end_alone(calls: Calls, end: End, ended: Ended, given: Input) -> Told:
@@ -381,12 +222,12 @@ def _end_alone(calls: Calls, end: End, ended: Ended, given: Input) -> Told:
         first_received_at=given.origin.received_at,
     )
     reason = Reason.NOT_TAKEN if end.outcome in NOT_TAKEN else Reason.END_WITHOUT_START
-    return _keep(calls, event_of(None, call, reason, given.origin))
+    return keep(calls, event_of(None, call, reason, given.origin))
 
 
 def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[Told]:
     """The same end again: nothing, unless it says something that was not known."""
-    kept = _ended(call)
+    kept = ended_of(call)
     fuller = kept._replace(
         started_at=kept.started_at or again.started_at,
         ended_at=kept.ended_at or again.ended_at,
@@ -398,7 +239,7 @@ def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[Told]
     if session_of(after) == session_of(call):
         return []
     start_origin = call.began.origin if call.began is not None else None
-    return [_keep(calls, event_of(call, after, Reason.MORE_DETAIL, start_origin, kept.origin, again.origin))]
+    return [keep(calls, event_of(call, after, Reason.MORE_DETAIL, start_origin, kept.origin, again.origin))]
 
 
 def _filled(call: Call, event: Start | End) -> Call:

@@ -21,9 +21,9 @@ from processors import changelog, pairing, sessions
 from processors.calls import Call, Origin
 from processors.changelog import Email, Position
 from processors.clock_skew import ClockSkews
+from processors.contradictions import Input
 from processors.kept import Calls
 from processors.live_time import INSTANCES_MAX, SECOND_US, LiveTime
-from processors.pairing import Input
 from processors.rules import Rules
 from processors.sessions import Told
 
