@@ -55,13 +55,16 @@ def sides_of(call: Call) -> Sides:
 def compare_parties(one: Sides, other: Sides) -> Comparison:
     """Compare the external party where the direction is known; otherwise caller and callee, which must both agree.
 
-    If the directions differ and one is unknown, the known one applies.
+    If the directions differ and one is unknown, the known one applies; if both are known, two external parties that
+    differ are a contradiction.
     """
     direction = one.direction if one.direction is not Direction.UNKNOWN else other.direction
-    if other.direction in {direction, Direction.UNKNOWN}:
-        mine, theirs = (external_of(direction, side.caller, side.callee) for side in (one, other))
-        if mine is not None and theirs is not None:
-            return compare(mine, theirs)
+    agreed = other.direction in {direction, Direction.UNKNOWN}
+    mine = external_of(direction, one.caller, one.callee)
+    theirs = external_of(direction if agreed else other.direction, other.caller, other.callee)
+    external = compare(mine, theirs) if mine is not None and theirs is not None else Comparison.UNKNOWN
+    if mine is not None and theirs is not None and (agreed or external is Comparison.DIFFERENT):
+        return external
     both = {compare(one.caller, other.caller), compare(one.callee, other.callee)}
     if Comparison.DIFFERENT in both:
         return Comparison.DIFFERENT

@@ -189,7 +189,7 @@ def _start_of_ended(calls: Calls, call: Call, start: Start, began: Began) -> Tol
 def _recorded(calls: Sequence[Call]) -> Call:
     """Of the calls that a recording may be of: the one that has it, else the one that ended last."""
     having = [call for call in calls if ended_of(call).recording_url is not None]
-    return having[-1] if having else max(calls, key=lambda call: (ended_of(call).moment, *received(call)))
+    return max(having or calls, key=lambda call: (ended_of(call).moment, *received(call)))
 
 
 def _true_end(calls: Calls, found: matching.Match, end: End, ended: Ended, given: Input) -> Told:

@@ -12,7 +12,7 @@ from events import envelope
 from events.envelope import Envelope, Type
 from events.pbx import DEFAULT_PBX
 from processors.task import InputRecord
-from tests.builders import Log, at, end, new_task, run, start
+from tests.builders import Log, at, cut, end, new_task, run, start
 
 DATES = ("0002-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1970-01-01", 99_999_999_999_999, None, -1)
 DURATIONS = ("99999999999", "8784:00:00", 10**15, -5, 1e300, 31_622_400, None)
@@ -106,3 +106,17 @@ def test_due_deadlines_fire_in_order_and_before_the_record_that_moved_the_clock(
     missed = [one for one in out.told if one.startswith("end_missed")]
     assert missed == [f"end_missed:20{n}:timeout" for n in range(5)]
     assert out.told[-1] == "ended:204:end_without_start"
+
+
+def test_slices_of_a_batch_make_the_batch() -> None:
+    log = Log()
+    for number in range(6):
+        log.webhook(number, start(str(200 + number), f"+4122555{number:04}", t=number)).webhook(
+            number + 0.5, b"nonsense"
+        )
+    whole = new_task().process(log.records)
+    worker = new_task()
+    first, *others = [worker.process(part) for part in cut(log.records, 5)]
+    for other in others:
+        first.extend(other)
+    assert first == whole
