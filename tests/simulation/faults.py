@@ -31,6 +31,8 @@ PBXS = {
     "geneva": Pbx(country="CH", timezone="Europe/Zurich", shared_extensions=frozenset({"800"})),
 }
 SILENCES_S = (4.0, 9.0, 11.0, 30.0, 130.0, 500.0, 26 * 3600.0)
+EDGE_S = 10.0
+"""The longest gap that counts; one that is longer by a hair does not."""
 UNREADABLE = (b"nonsense", b'{"direction": "Inbound"}', b"[]", b"")
 
 
@@ -177,7 +179,8 @@ def _heard(
             moments.append((at_s, None))
         if ingest.silences and at_s < ingest.silences[0][1] - 100 and at_s > ingest.silences[0][0]:
             at_s = ingest.silences[0][1] - 50
-        at_s += ingest.tick_s * random.uniform(0.9, 1.05)
+        at_s += EDGE_S if random.random() < 0.03 else ingest.tick_s * random.uniform(0.9, 1.05)
+        at_s = round(at_s + random.choice((0.0, 0.00001)), 6)
     moments.sort(key=lambda one: one[0])
     heard: list[Heard] = []
     for at_s, request in moments:
