@@ -39,7 +39,7 @@ def chaotic_feed(seed: int, webhooks: int = 60) -> list[InputRecord]:
         if random.random() < 0.7:
             feed.tick(now_s)
         again = sent and random.random() < 0.15
-        pbx, body = random.choice(sent) if again else (random.choice(PBXS), _body(random, now_s))
+        pbx, body = random.choice(sent) if again else (random.choice(PBXS), chaotic_body(random, now_s))
         sent.append((pbx, body))
         feed.now_s = now_s + 10**6  # ticks are made here, irregularly, not by the builder
         feed.sequence += 1
@@ -61,7 +61,8 @@ def _taken(feeds: tuple[Feed, ...]) -> list[InputRecord]:
     return made
 
 
-def _body(random: Random, now_s: float) -> dict[str, Any]:
+def chaotic_body(random: Random, now_s: float) -> dict[str, Any]:
+    """A start or an end of few agents and parties, so that most of them touch each other."""
     common: dict[str, Any] = {"direction": random.choice(DIRECTIONS), "callee": random.choice((DID, "201", "77", None))}
     if random.random() < 0.2:
         common["callId"] = str(random.randrange(4))

@@ -24,18 +24,23 @@ STOP_TIMEOUT_S = 20
 class Service:
     """One service as a child process; its output goes to a file beside its data."""
 
-    def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, module: str, environment: Mapping[str, str], log: Path, *arguments: str) -> None:
         """Start ``python -m module`` with `environment` on top of ours."""
         self.module = module
         self.log = log
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", module, *arguments],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log.open("ab"),
             stderr=subprocess.STDOUT,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call
         )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     @property
     def returncode(self) -> int | None:
