@@ -24,11 +24,10 @@ from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
 from processors.task import Batch, InputRecord, Task
 from processors.transaction import Fenced, TransactionFailed, Transactions
+from processors.working import worked_out
 
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
-SLICE_RECORDS: Final = 200
-"""Worked out in one go: some 20 ms at the most, in which nothing else of the process runs."""
 
 log = structlog.get_logger()
 
@@ -155,7 +154,7 @@ class Owner:
                 if not self._queue:
                     await self._arrived.wait()
                     continue
-                batch = await self._worked_out(task, min(limit, len(self._queue)))
+                batch = await worked_out(task, [self._queue.popleft() for _ in range(min(limit, len(self._queue)))])
                 if under_way is not None:
                     await under_way
                 under_way = asyncio.create_task(self._commit(transactions, batch, task))
@@ -167,22 +166,6 @@ class Owner:
             if under_way is not None:
                 under_way.cancel()
                 await asyncio.wait({under_way})
-
-    async def _worked_out(self, task: Task, count: int) -> Batch:
-        """The next batch, in slices: between them heartbeats, other partitions and the last transaction go on."""
-        batch: Batch | None = None
-        while count > 0:
-            records = [self._queue.popleft() for _ in range(min(SLICE_RECORDS, count))]
-            count -= len(records)
-            part = task.process(records)
-            if batch is None:
-                batch = part
-            else:
-                batch.extend(part)
-            await asyncio.sleep(0)
-        if batch is None:
-            raise AssertionError("a batch without records")
-        return batch
 
     async def _commit(self, transactions: Transactions, batch: Batch, task: Task) -> None:
         began = time.monotonic()

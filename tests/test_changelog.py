@@ -1,5 +1,7 @@
 """The state as changelog records: what was written is what is read, and what is not ours is refused."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -15,7 +17,7 @@ from tests.chaotic_feed import RULES, chaotic_feed
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_kept_call_survives_its_bytes(seed: int) -> None:
-    task = new_task(RULES)
+    task = new_task(replace(RULES, closed_kept_s=40))  # so that calls leave the state, too
     out = run(chaotic_feed(seed), task, 7)
     told = {event.session_id: event.session for event in out.events}
     kept = {key: changelog.decode(value) for key, value in folded(out.batches).items()}
