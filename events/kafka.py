@@ -48,13 +48,18 @@ class KafkaSettings(Settings):
     kafka_security_certificate_file: Path | None = Field(default=None, description="PEM of the client, for mutual TLS.")
     kafka_security_key_file: Path | None = Field(default=None, description="PEM of the client's key.")
     kafka_topic_prefix: str = Field(default="threecx", pattern=r"^[a-zA-Z0-9._-]{1,200}$", description="Of each topic.")
+    kafka_webhooks_prefix: str | None = Field(
+        default=None,
+        pattern=r"^[a-zA-Z0-9._-]{1,200}$",
+        description="Of the webhooks' topic, when the other topics were replayed from it; empty: KAFKA_TOPIC_PREFIX.",
+    )
     kafka_topic_partitions: int = Field(default=12, ge=1, le=10_000, description="Of every topic, fixed for its life.")
     kafka_topic_replication: int = Field(default=1, ge=1, le=9, description="Copies of each partition.")
 
     @property
     def topic_set(self) -> TopicSet:
         """The names of the topics."""
-        return TopicSet(self.kafka_topic_prefix)
+        return TopicSet(self.kafka_topic_prefix, self.kafka_webhooks_prefix)
 
 
 def connection(settings: KafkaSettings) -> Options:
@@ -168,6 +173,16 @@ async def ensure_topics(settings: KafkaSettings, wanted: tuple[topics.Topic, ...
                 " set the variable to that, or choose another KAFKA_TOPIC_PREFIX and replay into it"
             )
             raise ConfigurationError(message)
+
+
+async def partition_count(settings: KafkaSettings, topic: str) -> int | None:
+    """How many partitions the topic has; null when there is no such topic. Raises KafkaError without a broker."""
+    admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=10_000)
+    try:
+        await admin.start()
+        return (await _partition_counts(admin, [topic])).get(topic)
+    finally:
+        await admin.close()
 
 
 def _new_topic(settings: KafkaSettings, name: str, topic: topics.Topic) -> NewTopic:

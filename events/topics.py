@@ -51,18 +51,24 @@ DEAD_LETTERS = _topic(
     message_timestamp_type="LogAppendTime",
 )
 
-ALL = (WEBHOOKS, CALL_SESSIONS, CHANGELOG, DEAD_LETTERS)
+OUTPUTS = (CALL_SESSIONS, CHANGELOG, DEAD_LETTERS)
+ALL = (WEBHOOKS, *OUTPUTS)
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSet:
-    """The names of one co-partitioned set of topics; another prefix is another set (a replay, a test)."""
+    """The names of one co-partitioned set of topics; another prefix is another set (a replay, a test).
+
+    `webhooks_prefix`: whose webhooks are read, for a set that was replayed from another one's; null: the set's own.
+    """
 
     prefix: str
+    webhooks_prefix: str | None = None
 
     def name(self, topic: Topic) -> str:
         """The topic's full name, such as ``threecx.webhooks``."""
-        return f"{self.prefix}.{topic.suffix}"
+        prefix = self.webhooks_prefix if topic is WEBHOOKS and self.webhooks_prefix is not None else self.prefix
+        return f"{prefix}.{topic.suffix}"
 
     @property
     def webhooks(self) -> str:

@@ -1,8 +1,8 @@
-"""``python -m processors``: pair webhooks into call sessions until told to stop."""
+"""``python -m processors``: pair webhooks into call sessions until told to stop; ``replay`` and ``diff``: commands."""
 
-from events.serving import run
-from processors.app import main
-from processors.settings import ProcessorsSettings
+import sys
+
+from processors.commands import main
 
 if __name__ == "__main__":
-    run("processors", ProcessorsSettings, main)
+    main(sys.argv[1:])
