@@ -1,5 +1,6 @@
 """The contract's shapes: what is written can be read, what is wrong is said, equal things are equal bytes."""
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -163,3 +164,22 @@ def test_every_metric_of_the_catalogue_is_exported_under_its_service(service: me
     for metric in metrics.CATALOGUE[service]:
         assert f"# HELP threecx_{service}_{metric.name} {metric.meaning}" in exported
     assert "_created" not in exported
+
+
+SESSION_TOPIC_TYPES = {"call.started", "call.ended", "call.end_missed", "call.corrected", "threecx.feed.progress"}
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "corpus" / "session_events").glob("*.jsonl")))
+def test_every_session_event_ever_written_is_still_read(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    assert {json.loads(line)["type"] for line in lines} == SESSION_TOPIC_TYPES
+    for line in lines:
+        read = session_events.decode(line.encode())
+        again = json.loads(session_events.encode(read))
+        assert _has_all_of(again, json.loads(line)), "what it said is still there, whatever was added"
+
+
+def _has_all_of(now: object, then: object) -> bool:
+    if isinstance(now, dict) and isinstance(then, dict):
+        return all(name in now and _has_all_of(now[name], value) for name, value in then.items())
+    return now == then
