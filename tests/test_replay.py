@@ -18,6 +18,7 @@ from deploy.local.broker import die_with_parent
 from events.kafka import KafkaSettings
 from events.settings import ConfigurationError
 from processors.commands import main
+from processors.diff import diff
 from processors.replay import replay
 from processors.settings import ProcessorsSettings
 from processors.task import InputRecord
@@ -30,13 +31,11 @@ from tests.test_processors_on_kafka import expected, traffic
 from tests.waiting import eventually
 
 BATCH_SIZES = (1, 2, 3, 7, 1000, 10_000)
-KILL_POINTS = (1, 50, 333, 700, len(RECORDS) - 1)
+KILL_POINTS = (1, 50, 200, 333, 500, len(RECORDS) - 1)
 SURROUNDINGS: dict[str, tuple[dict[str, str], int, tuple[str, ...]]] = {
     "hash seed 0": ({"PYTHONHASHSEED": "0"}, 0, ()),
-    "hash seed 1": ({"PYTHONHASHSEED": "1"}, 0, ()),
     "hash seed 4242": ({"PYTHONHASHSEED": "4242"}, 0, ()),
     "in Auckland": ({"TZ": "Pacific/Auckland"}, 0, ()),
-    "in St. John's": ({"TZ": "America/St_Johns"}, 0, ()),
     "in Turkish": ({"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"}, 0, ()),
     "in C, not UTF-8": ({"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, 0, ()),
     "ten years on": ({}, 10, ()),
@@ -103,6 +102,8 @@ def test_a_process_in_any_surroundings_gives_the_same_bytes(
 
 # On a real Kafka
 
+SAME_BYTES = "the events are byte for byte the same in each of 4 partitions"
+
 
 class Command:
     """``python -m processors`` with arguments, against the test's topics."""
@@ -151,20 +152,22 @@ async def written(kafka: KafkaSettings, prefix: str) -> dict[int, list[tuple[byt
 
 async def interrupted(kafka: KafkaSettings, prefix: str, number: signal.Signals, total: int) -> int | None:
     """Start a replay, end it by a signal in the middle; its exit status."""
-    process = await Command(kafka, "replay", "--to-prefix", prefix, PROCESSORS_BATCH_RECORDS_MAX="5").started()
+    process = await Command(kafka, "replay", "--to-prefix", prefix, PROCESSORS_BATCH_RECORDS_MAX="10").started()
     group = f"callstream-processors-{prefix}"
 
     async def position() -> int:
         return sum(await committed_offsets(kafka, group, kafka.topic_set.webhooks))
 
-    await eventually(position, lambda seen: seen > total // 10, 40)
+    await eventually(position, lambda seen: seen > total // 20, 40)
     process.send_signal(number)
     await process.communicate()
     assert await position() < total, "it must have been in the middle"
     return process.returncode
 
 
-async def test_one_process_two_or_one_killed_and_resumed_write_the_same_bytes(kafka: KafkaSettings) -> None:
+async def test_one_process_two_or_one_killed_and_resumed_write_the_same_bytes(
+    kafka: KafkaSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = several_pbxs()
     await append(kafka, records)
     one, two, killed, stopped = (f"{kafka.kafka_topic_prefix}-{name}" for name in ("one", "two", "killed", "stopped"))
@@ -181,20 +184,21 @@ async def test_one_process_two_or_one_killed_and_resumed_write_the_same_bytes(ka
     assert f"{len(records):,} / {len(records):,} records (100 %)" in whole[2]
     assert (signalled, asked) == (-signal.SIGKILL, 130)
 
-    status, told, _ = await Command(kafka, "diff", one, killed).done()
-    assert status == 1, "the killed one is not complete"
-    assert "the same until B ends" in told
-    resumed = [Command(kafka, "replay", "--to-prefix", name, "--resume").done() for name in (killed, stopped)]
-    assert [result[0] for result in await asyncio.gather(*resumed)] == [0, 0]
-    pure = expected(records)
-    for name in (one, two, killed, stopped):
-        assert await written(kafka, name) == pure
-    results = await asyncio.gather(*(Command(kafka, "diff", one, name).done() for name in (two, killed)))
-    for status, told, _ in results:
-        assert (status, "the events are byte for byte the same in each of 4 partitions" in told) == (0, True)
+    assert await written(kafka, one) == expected(records)
+    assert await diff(kafka, one, killed, told_as="text", limit=1) == 1, "the killed one is not complete"
+    assert "the same until B ends" in capsys.readouterr().out
+    status, told, _ = await Command(kafka, "diff", one, two).done()
+    assert (status, SAME_BYTES in told) == (0, True)
+    for name in (killed, stopped):
+        await replay(service(kafka), name, None, resume=True)
+        capsys.readouterr()
+        assert await diff(kafka, one, name, told_as="text", limit=1) == 0
+        assert SAME_BYTES in capsys.readouterr().out
 
 
-async def test_after_a_change_of_rules_diff_names_the_calls_and_why(kafka: KafkaSettings) -> None:
+async def test_after_a_change_of_rules_diff_names_the_calls_and_why(
+    kafka: KafkaSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = traffic(30)
     await append(kafka, records)
     one, other = (f"{kafka.kafka_topic_prefix}-{name}" for name in ("one", "other"))
@@ -203,12 +207,10 @@ async def test_after_a_change_of_rules_diff_names_the_calls_and_why(kafka: Kafka
         Command(kafka, "replay", "--to-prefix", other, PROCESSORS_CALL_DURATION_MAX_S="20").done(),
     )
     assert [status for status, _, _ in statuses] == [0, 0]
-    (status, text, _), (_, raw, _) = await asyncio.gather(
-        Command(kafka, "diff", one, other).done(),
-        Command(kafka, "diff", one, other, "--format", "json", "--limit", "1000").done(),
-    )
-    told: dict[str, Any] = orjson.loads(raw)
-    # Calls 0, 5, … of each partition have no end; the last ones, which began less than 20 s before the log's end, go on.
+    status, text, _ = await Command(kafka, "diff", one, other).done()
+    await diff(kafka, one, other, told_as="json", limit=1000)
+    told: dict[str, Any] = orjson.loads(capsys.readouterr().out)
+    # Calls 0, 5, … of each partition have no end; the last of them began less than 20 s before the log's end.
     assert (status, told["sessions"]["changed"], len(told["changed"])) == (1, 4 * 5, 4 * 5)
     assert {change["why_b"]["reason"] for change in told["changed"]} == {"timeout"}
     assert {tuple(change["fields"]["status"].values()) for change in told["changed"]} == {("open", "end_missed")}
