@@ -133,15 +133,16 @@ async def _prepared(
 
 async def _refuse_if_written(target: ProcessorsSettings, numbers: Sequence[int]) -> None:
     names = [target.topic_set.name(topic) for topic in topics.OUTPUTS]
+    places = [TopicPartition(name, number) for name in names for number in numbers]
     # Uncommitted records count: somebody may be writing right now.
     consumer = AIOKafkaConsumer(**committed_reader(target) | {"isolation_level": "read_uncommitted"}, group_id=None)
     try:
         await consumer.start()
-        ends = await consumer.end_offsets([TopicPartition(name, number) for name in names for number in numbers])
+        ends = await consumer.end_offsets(places)
     finally:
         await consumer.stop()
-    for place, end in ends.items():
-        if end:
+    for place in places:
+        if ends[place]:
             raise ConfigurationError(
                 f"--to-prefix: {place.topic} is not empty (partition {place.partition}); name a new prefix,"
                 " or go on with an interrupted replay by --resume"
@@ -201,7 +202,7 @@ class _PartReplay:
                 await self._replay(transactions, task)
             except Fenced:
                 raise StoppedError(
-                    f"another process replays partition {self._part.partition} into {self._target.kafka_topic_prefix};"
+                    f"another process writes partition {self._part.partition} of {self._target.kafka_topic_prefix}.*;"
                     " leave it to that one (--partitions shares the work out)"
                 ) from None
             except (TransactionFailed, KafkaError, OSError, TimeoutError) as error:
