@@ -27,6 +27,7 @@ from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
 from processors.task import InputRecord, Task
 from processors.transaction import Fenced, TransactionFailed, Transactions
+from processors.working import worked_out
 
 PARTITIONS_AT_ONCE: Final = 4
 FETCH_TIMEOUT_MS: Final = 500
@@ -248,7 +249,7 @@ class _PartReplay:
             await consumer.stop()
 
     async def _commit(self, transactions: Transactions, task: Task, records: list[InputRecord]) -> None:
-        batch = task.process(records)
+        batch = await worked_out(task, records)
         await finished(transactions.commit(batch))
         self._committed_at = time.monotonic()
         self._written.session_events += len(batch.session_events)

@@ -27,7 +27,7 @@ DECIDING = sorted(
         str(path.relative_to(ROOT))
         for path in (ROOT / "processors").glob("*.py")
         if path.stem not in {"__main__", "app", "commands", "diff", "owner", "progress", "replay"}
-        and path.stem not in {"restore", "runner", "settings", "transaction"}
+        and path.stem not in {"restore", "runner", "settings", "transaction", "working"}
     }
     | {f"projections/{name}.py" for name in ("agent_status", "call_log", "feeds", "openapi")}
     | {f"ingest/{name}.py" for name in ("accepted", "authentication", "rates", "segments", "ticks")}

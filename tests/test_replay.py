@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -135,7 +134,7 @@ class Command:
 def several_pbxs() -> list[InputRecord]:
     """Two partitions of orderly calls, two of chaos, each with PBXs of its own."""
     orderly = [one for one in traffic(60) if one.partition < 2]
-    chaotic = [replace(one, partition=2 + seed) for seed in range(2) for one in chaotic_feed(seed, webhooks=150)]
+    chaotic = [one._replace(partition=2 + seed) for seed in range(2) for one in chaotic_feed(seed, webhooks=150)]
     return [*orderly, *chaotic]
 
 
