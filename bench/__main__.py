@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import accepting, latency, pairing, projecting
+from bench import accepting, latency, pairing, projecting, state
 from bench.report import Line, shown
 from deploy.local.broker import say_on_stderr
 from deploy.local.brokers import running
@@ -27,6 +27,7 @@ async def _pairing(kafka: KafkaSettings, _folder: Path) -> list[Line]:
 BENCHMARKS: dict[str, Benchmark] = {
     "accepting": accepting.measure,
     "pairing": _pairing,
+    "state": state.measure,
     "projecting": projecting.measure,
     "latency": latency.measure,
 }
