@@ -8,13 +8,15 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
-from deploy.local.broker import die_with_parent
+from deploy.local.broker import die_with_parent, free_port
 from events.kafka import KafkaSettings
 from events.settings import ConfigurationError
 from processors.commands import main
@@ -26,7 +28,7 @@ from tests.builders import cut, folded, new_task
 from tests.chaotic_feed import RULES, chaotic_feed
 from tests.conftest import TEST_PARTITIONS
 from tests.replaying import RECORDS, digest, replayed
-from tests.system import append, committed_offsets, kafka_environment, read_committed
+from tests.system import Service, append, committed_offsets, kafka_environment, read_committed
 from tests.test_processors_on_kafka import expected, traffic
 from tests.waiting import eventually
 
@@ -185,7 +187,7 @@ async def test_one_process_two_or_one_killed_and_resumed_write_the_same_bytes(
     assert (signalled, asked) == (-signal.SIGKILL, 130)
 
     assert await written(kafka, one) == expected(records)
-    assert await diff(kafka, one, killed, told_as="text", limit=1) == 1, "the killed one is not complete"
+    assert await diff(kafka, one, stopped, told_as="text", limit=1) == 1, "the stopped one is not complete"
     assert "the same until B ends" in capsys.readouterr().out
     status, told, _ = await Command(kafka, "diff", one, two).done()
     assert (status, SAME_BYTES in told) == (0, True)
@@ -217,6 +219,33 @@ async def test_after_a_change_of_rules_diff_names_the_calls_and_why(
     assert "changed, last reason started -> timeout: 20" in text
     assert 'status: "open" -> "end_missed"' in text
     assert "B: revision 2, call.end_missed, reason timeout, from 0@0 ingest-0-1" in text
+
+
+async def test_the_live_service_goes_on_where_the_replay_ended(kafka: KafkaSettings, tmp_path: Path) -> None:
+    records, own = traffic(20), kafka.kafka_topic_prefix
+    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    await append(kafka, by_time[:200])
+    status, told, _ = await Command(kafka, "replay", "--to-prefix", f"{own}-2").done()
+    assert status == 0
+    printed = dict(word.split("=") for word in told.splitlines()[-1].split() if "=" in word)
+    assert printed["KAFKA_TOPIC_PARTITIONS"] == str(TEST_PARTITIONS)
+    await append(kafka, by_time[200:])
+    port = free_port()
+    live = Service(
+        "processors", kafka_environment(kafka) | printed | {"PROCESSORS_PORT": str(port)}, tmp_path / "processors.log"
+    )
+    try:
+
+        async def position() -> int:
+            return sum(await committed_offsets(kafka, printed["PROCESSORS_APPLICATION"], f"{own}.webhooks"))
+
+        await eventually(position, lambda seen: seen == len(records), 40)
+        async with httpx.AsyncClient() as client:
+            metrics = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    finally:
+        live.stop()
+    assert "threecx_processors_restored_offset_mismatches_total 0.0" in metrics
+    assert await written(kafka, f"{own}-2") == expected(records)
 
 
 def service(kafka: KafkaSettings) -> ProcessorsSettings:
