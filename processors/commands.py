@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> None:
 
 async def _work(settings: ProcessorsSettings, options: argparse.Namespace) -> int:
     if options.command == "diff":
-        return await diff(settings, options.prefix_a, options.prefix_b, told_as=options.format, limit=options.limit)
+        told = {"told_as": options.format, "limit": options.limit, "common": options.common}
+        return await diff(settings, options.prefix_a, options.prefix_b, **told)
     await replay(settings, options.to_prefix, options.partitions, resume=options.resume)
     return 0
 
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     differing.add_argument("prefix_b", metavar="PREFIX_B", help="such as threecx-2")
     differing.add_argument("--format", choices=("text", "json"), default="text")
     differing.add_argument("--limit", type=_limit, default=20, metavar="N", help="rows shown of each kind (20)")
+    differing.add_argument("--common", action="store_true", help="only as far as both have come (one is still fed)")
     return parser
 
 

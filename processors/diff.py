@@ -28,11 +28,13 @@ OPEN_TRANSACTION_S: Final = 30.0
 FETCH_RECORDS_MAX: Final = 5_000
 
 
-async def diff(settings: KafkaSettings, prefix_a: str, prefix_b: str, *, told_as: str, limit: int) -> int:
+async def diff(
+    settings: KafkaSettings, prefix_a: str, prefix_b: str, *, told_as: str, limit: int, common: bool = False
+) -> int:
     """Print the difference as ``text`` or ``json``; returns the exit status. Raises ConfigurationError."""
     topics = {"a": TopicSet(prefix_a).call_sessions, "b": TopicSet(prefix_b).call_sessions}
     try:
-        found = await _difference(settings, topics["a"], topics["b"])
+        found = await _difference(settings, topics["a"], topics["b"], common=common)
     except UnreadableError as error:
         raise ConfigurationError(f"{topics[error.side]}, {error}; name a topic set of Callstream") from None
     except (KafkaError, OSError) as error:
@@ -44,8 +46,8 @@ async def diff(settings: KafkaSettings, prefix_a: str, prefix_b: str, *, told_as
     return EQUAL if found.same_sessions else DIFFERENT
 
 
-async def _difference(settings: KafkaSettings, topic_a: str, topic_b: str) -> Difference:
-    comparison, progress = Comparison(), Progress("diff")
+async def _difference(settings: KafkaSettings, topic_a: str, topic_b: str, *, common: bool) -> Difference:
+    comparison, progress = Comparison(common=common), Progress("diff")
     async with AsyncExitStack() as stack:
         a, b = [await _opened(settings, topic, stack) for topic in (topic_a, topic_b)]
         progress.total = a.total + b.total

@@ -2,9 +2,12 @@
 
 A session is its highest revision. Of each set one entry per session is held (revision and the event's bytes, shared
 where both sets say the same), never all events: memory grows with the sessions, about 1.5 kB for each.
+
+With `common`, a partition is compared as far as both sets have come: up to the last feed progress that both have. It
+is a mark at the same webhook in both, because live time follows from the webhooks alone and never from the rules.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -100,6 +103,8 @@ class Difference:
     changed: list[Changed]
     reasons: Counter[tuple[str, str]]
     partitions: list[PartitionBytes]
+    left_out: tuple[int, int] | None = None
+    """How many events of A and of B lie beyond what both have; null unless asked for (`common`)."""
 
     @property
     def same_sessions(self) -> bool:
@@ -119,49 +124,103 @@ class Fold:
     side: Side
     sessions: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
-    def take(self, partition: int, told: Told) -> str:
-        """Fold a record in; returns its type. Raises UnreadableError."""
-        try:
-            event = session_events.decode(told.value)
-        except ValueError:
-            raise UnreadableError(self.side, partition, told.offset) from None
-        if not isinstance(event, FeedProgress):
-            known = self.sessions.get(event.session_id)
-            if known is None or event.revision > known[0]:
-                self.sessions[event.session_id] = event.revision, told.value
-        return event.type
+    def take(self, event: CallEvent, value: bytes) -> None:
+        """Fold an event in."""
+        known = self.sessions.get(event.session_id)
+        if known is None or event.revision > known[0]:
+            self.sessions[event.session_id] = event.revision, value
+
+
+@dataclass(slots=True)
+class Held:
+    """Events of one set's partition that wait until the other set is as far: groups, each ended by a feed progress."""
+
+    live_us: int = -1
+    groups: deque[tuple[int, list[tuple[CallEvent, bytes]]]] = field(default_factory=deque)
+    group: list[tuple[CallEvent, bytes]] = field(default_factory=list)
+
+    def take(self, event: CallEvent | FeedProgress, value: bytes) -> None:
+        """Hold an event back."""
+        if isinstance(event, FeedProgress):
+            self.live_us = event.live_time_us
+            self.groups.append((self.live_us, self.group))
+            self.group = []
+        else:
+            self.group.append((event, value))
+
+    def released(self, other_us: int) -> Iterator[tuple[CallEvent, bytes]]:
+        """What the other set has come up to."""
+        while self.groups and self.groups[0][0] <= other_us:
+            yield from self.groups.popleft()[1]
+
+    def dropped(self) -> int:
+        """Let go of whole groups that nothing can release any more; returns how many call events they held."""
+        count = sum(len(group) for _, group in self.groups)
+        self.groups.clear()
+        return count
 
 
 class Comparison:
     """Takes both sets' records, partition by partition and in the order of the log; then tells the difference."""
 
-    def __init__(self) -> None:
-        """Nothing is taken yet."""
-        self._a = Fold("a")
-        self._b = Fold("b")
+    def __init__(self, *, common: bool = False) -> None:
+        """`common`: only as far as both sets have come."""
+        self._common = common
+        self._folds = Fold("a"), Fold("b")
+        self._held = Held(), Held()
+        self._left_out = [0, 0]
         self._partitions: dict[int, PartitionBytes] = {}
 
     def take(self, partition: int, a: Sequence[Told], b: Sequence[Told]) -> None:
-        """The next records of a partition: as many of both sets, until one of them has ended."""
-        place = self._partitions.setdefault(partition, PartitionBytes(partition))
+        """The next records of a partition: as many of both sets, until one has ended; at the end of both, none."""
+        if partition not in self._partitions:
+            self._partitions[partition] = PartitionBytes(partition)
+        place = self._partitions[partition]
         for left, right in zip_longest(a, b):
-            type_a = type_b = None
             same = left is not None and right is not None and left.value == right.value
-            if left is not None:
-                type_a = self._a.take(partition, left)
-            if right is not None:
-                # The same bytes are one object in both folds.
-                type_b = self._b.take(partition, Told(right.offset, left.value) if same else right)
-            if not same and place.first is None:
+            type_a = self._fold(0, partition, left)
+            # The same bytes are one object in both folds.
+            type_b = self._fold(1, partition, Told(right.offset, left.value) if same and left and right else right)
+            ended = left is None or right is None
+            if not same and place.first is None and not (ended and self._common):
                 offset_a, offset_b = (None if one is None else one.offset for one in (left, right))
                 number = max(place.events_a, place.events_b)
                 place.first = FirstDifference(number, offset_a, offset_b, type_a, type_b)
             place.events_a += left is not None
             place.events_b += right is not None
+        if self._common:
+            self._release(ended_a=not a, ended_b=not b)
+
+    def _fold(self, side: int, partition: int, told: Told | None) -> str | None:
+        if told is None:
+            return None
+        try:
+            event = session_events.decode(told.value)
+        except ValueError:
+            raise UnreadableError(self._folds[side].side, partition, told.offset) from None
+        if self._common:
+            self._held[side].take(event, told.value)
+        elif not isinstance(event, FeedProgress):
+            self._folds[side].take(event, told.value)
+        return event.type
+
+    def _release(self, *, ended_a: bool, ended_b: bool) -> None:
+        """Fold what both have come up to; what goes on where the other has ended is only counted."""
+        ended = ended_a, ended_b
+        for side, other in ((0, 1), (1, 0)):
+            held = self._held[side]
+            for event, value in held.released(self._held[other].live_us):
+                self._folds[side].take(event, value)
+            if ended[other]:
+                self._left_out[side] += held.dropped()
+        if ended_a and ended_b:
+            for side, held in enumerate(self._held):
+                self._left_out[side] += len(held.group)
+            self._held = Held(), Held()
 
     def told(self) -> Difference:
         """What differs; rows in the order of (first receipt, session id)."""
-        a, b = self._a.sessions, self._b.sessions
+        a, b = (fold.sessions for fold in self._folds)
         both = a.keys() & b.keys()
         changed = [one for session_id in both for one in _changed(a[session_id][1], b[session_id][1])]
         return Difference(
@@ -173,6 +232,7 @@ class Comparison:
             changed=[one for _, one in sorted(changed, key=_place)],
             reasons=Counter((one.why_a.reason, one.why_b.reason) for _, one in changed),
             partitions=[self._partitions[number] for number in sorted(self._partitions)],
+            left_out=(self._left_out[0], self._left_out[1]) if self._common else None,
         )
 
 

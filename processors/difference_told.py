@@ -23,6 +23,10 @@ def _summary(found: Difference, a: str, b: str) -> Iterator[str]:
     )
     for (reason_a, reason_b), count in sorted(found.reasons.items(), key=lambda one: (-one[1], one[0])):
         yield f"  changed, last reason {reason_a} -> {reason_b}: {count:,}"
+    if found.left_out is not None:
+        yield "compared as far as both have come; left out: {:,} later call events of A, {:,} of B".format(
+            *found.left_out
+        )
     differing = [one for one in found.partitions if one.first is not None]
     if not differing:
         events = sum(one.events_a for one in found.partitions)
@@ -92,6 +96,7 @@ def as_json(found: Difference, a: str, b: str, limit: int) -> str:
         "sessions": {"a": found.sessions_a, "b": found.sessions_b, "equal": found.equal}
         | {"changed": len(found.changed), "only_a": len(found.only_a), "only_b": len(found.only_b)},
         "reasons": [{"a": a, "b": b, "count": count} for (a, b), count in sorted(found.reasons.items())],
+        "left_out": None if found.left_out is None else dict(zip("ab", found.left_out, strict=True)),
         "partitions": [asdict(one) for one in found.partitions],
         "changed": [_changed_object(one) for one in found.changed[:limit]],
         "only_a": [_row_object(one) for one in found.only_a[:limit]],

@@ -96,17 +96,20 @@ async def replay(settings: ProcessorsSettings, to_prefix: str, wanted: frozenset
     progress.total = sum(part.end - part.begin for part in parts)
     async with progress.shown():
         await _all([_PartReplay(target, pbxs, part, progress, written) for part in parts])
-    sys.stdout.write(_report(settings.kafka_topic_prefix, target, progress, written, time.monotonic() - began))
+    count = f"{len(parts)} of {target.kafka_topic_partitions} partitions, {progress.total:,} records"
+    sys.stdout.write(
+        f"replayed {target.topic_set.webhooks} into {to_prefix}.*: {count}; this run wrote {written.session_events:,}"
+        f" session events and {written.dead_letters:,} dead letters in {span(time.monotonic() - began)}\n"
+        f"{_next_steps(settings, target)}"
+    )
 
 
-def _report(source: str, target: ProcessorsSettings, progress: Progress, written: Written, seconds: float) -> str:
+def _next_steps(settings: ProcessorsSettings, target: ProcessorsSettings) -> str:
     names = target.topic_set
     return (
-        f"replayed {names.webhooks} into {names.prefix}.*: {progress.total:,} records;"
-        f" this run wrote {written.session_events:,} session events and {written.dead_letters:,} dead letters"
-        f" in {span(seconds)}\n"
-        f"compare: python -m processors diff {source} {names.prefix}\n"
-        f"go on live from here: KAFKA_TOPIC_PREFIX={names.prefix} KAFKA_WEBHOOKS_PREFIX={names.webhooks_prefix}"
+        "when all partitions are replayed\n"
+        f"  compare:    python -m processors diff --common {settings.kafka_topic_prefix} {names.prefix}\n"
+        f"  go on live: KAFKA_TOPIC_PREFIX={names.prefix} KAFKA_WEBHOOKS_PREFIX={names.webhooks_prefix}"
         f" KAFKA_TOPIC_PARTITIONS={target.kafka_topic_partitions}"
         f" PROCESSORS_APPLICATION={target.processors_application} python -m processors\n"
     )

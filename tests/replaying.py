@@ -12,7 +12,7 @@ from processors.task import Batch
 from tests.builders import cut, new_task
 from tests.chaotic_feed import RULES, chaotic_feed
 
-RECORDS = chaotic_feed(7, webhooks=400)
+RECORDS = chaotic_feed(7, webhooks=300)
 YEAR_S = 365 * 86_400
 
 

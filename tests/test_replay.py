@@ -7,14 +7,17 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import httpx
 import orjson
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from deploy.local.broker import die_with_parent
-from events.kafka import KafkaSettings
+from deploy.local.broker import die_with_parent, free_port
+from events.kafka import KafkaSettings, committed_reader
 from events.settings import ConfigurationError
 from processors.commands import main
 from processors.diff import diff
@@ -25,16 +28,15 @@ from tests.builders import cut, folded, new_task
 from tests.chaotic_feed import RULES, chaotic_feed
 from tests.conftest import TEST_PARTITIONS
 from tests.replaying import RECORDS, digest, replayed
-from tests.system import append, committed_offsets, kafka_environment, read_committed
+from tests.system import Service, append, committed_offsets, kafka_environment, read_committed
 from tests.test_processors_on_kafka import expected, traffic
 from tests.waiting import eventually
 
-BATCH_SIZES = (1, 2, 3, 7, 1000, 10_000)
-KILL_POINTS = (1, 50, 200, 333, 500, len(RECORDS) - 1)
+BATCH_SIZES = (1, 2, 3, 7, 100, 1000, 10_000)
+KILL_POINTS = (1, 50, 150, 250, 333, 500, len(RECORDS) - 1)
 SURROUNDINGS: dict[str, tuple[dict[str, str], int, tuple[str, ...]]] = {
     "hash seed 0": ({"PYTHONHASHSEED": "0"}, 0, ()),
-    "hash seed 4242": ({"PYTHONHASHSEED": "4242"}, 0, ()),
-    "in Auckland": ({"TZ": "Pacific/Auckland"}, 0, ()),
+    "hash seed 4242, in Auckland": ({"PYTHONHASHSEED": "4242", "TZ": "Pacific/Auckland"}, 0, ()),
     "in Turkish": ({"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"}, 0, ()),
     "in C, not UTF-8": ({"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, 0, ()),
     "ten years on": ({}, 10, ()),
@@ -152,15 +154,21 @@ async def written(kafka: KafkaSettings, prefix: str) -> dict[int, list[tuple[byt
 async def interrupted(kafka: KafkaSettings, prefix: str, number: signal.Signals, total: int) -> int | None:
     """Start a replay, end it by a signal in the middle; its exit status."""
     process = await Command(kafka, "replay", "--to-prefix", prefix, PROCESSORS_BATCH_RECORDS_MAX="10").started()
-    group = f"callstream-processors-{prefix}"
+    places = [TopicPartition(kafka.topic_set.webhooks, place) for place in range(TEST_PARTITIONS)]
+    consumer = AIOKafkaConsumer(**committed_reader(kafka), group_id=f"callstream-processors-{prefix}")
+    consumer.assign(places)
+    await consumer.start()
 
     async def position() -> int:
-        return sum(await committed_offsets(kafka, group, kafka.topic_set.webhooks))
+        return sum([await consumer.committed(place) or 0 for place in places])
 
-    await eventually(position, lambda seen: seen > total // 20, 40)
-    process.send_signal(number)
-    await process.communicate()
-    assert await position() < total, "it must have been in the middle"
+    try:
+        await eventually(position, lambda seen: seen > total // 20, 40)
+        process.send_signal(number)
+        await process.communicate()
+        assert await position() < total, "it must have been in the middle"
+    finally:
+        await consumer.stop()
     return process.returncode
 
 
@@ -184,7 +192,7 @@ async def test_one_process_two_or_one_killed_and_resumed_write_the_same_bytes(
     assert (signalled, asked) == (-signal.SIGKILL, 130)
 
     assert await written(kafka, one) == expected(records)
-    assert await diff(kafka, one, killed, told_as="text", limit=1) == 1, "the killed one is not complete"
+    assert await diff(kafka, one, stopped, told_as="text", limit=1) == 1, "the stopped one is not complete"
     assert "the same until B ends" in capsys.readouterr().out
     status, told, _ = await Command(kafka, "diff", one, two).done()
     assert (status, SAME_BYTES in told) == (0, True)
@@ -201,13 +209,13 @@ async def test_after_a_change_of_rules_diff_names_the_calls_and_why(
     records = traffic(30)
     await append(kafka, records)
     one, other = (f"{kafka.kafka_topic_prefix}-{name}" for name in ("one", "other"))
-    statuses = await asyncio.gather(
-        Command(kafka, "replay", "--to-prefix", one).done(),
-        Command(kafka, "replay", "--to-prefix", other, PROCESSORS_CALL_DURATION_MAX_S="20").done(),
+    changed_rule = Command(kafka, "replay", "--to-prefix", other, PROCESSORS_CALL_DURATION_MAX_S="20")
+    (status, _, _), _ = await asyncio.gather(changed_rule.done(), replay(service(kafka), one, None, resume=False))
+    assert status == 0
+    capsys.readouterr()
+    (status, text, _), _ = await asyncio.gather(
+        Command(kafka, "diff", one, other).done(), diff(kafka, one, other, told_as="json", limit=1000)
     )
-    assert [status for status, _, _ in statuses] == [0, 0]
-    status, text, _ = await Command(kafka, "diff", one, other).done()
-    await diff(kafka, one, other, told_as="json", limit=1000)
     told: dict[str, Any] = orjson.loads(capsys.readouterr().out)
     # Calls 0, 5, … of each partition have no end; the last of them began less than 20 s before the log's end.
     assert (status, told["sessions"]["changed"], len(told["changed"])) == (1, 4 * 5, 4 * 5)
@@ -216,6 +224,33 @@ async def test_after_a_change_of_rules_diff_names_the_calls_and_why(
     assert "changed, last reason started -> timeout: 20" in text
     assert 'status: "open" -> "end_missed"' in text
     assert "B: revision 2, call.end_missed, reason timeout, from 0@0 ingest-0-1" in text
+
+
+async def test_the_live_service_goes_on_where_the_replay_ended(kafka: KafkaSettings, tmp_path: Path) -> None:
+    records, own = traffic(20), kafka.kafka_topic_prefix
+    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    await append(kafka, by_time[:200])
+    status, told, _ = await Command(kafka, "replay", "--to-prefix", f"{own}-2").done()
+    assert status == 0
+    printed = dict(word.split("=") for word in told.splitlines()[-1].split() if "=" in word)
+    assert printed["KAFKA_TOPIC_PARTITIONS"] == str(TEST_PARTITIONS)
+    await append(kafka, by_time[200:])
+    port = free_port()
+    live = Service(
+        "processors", kafka_environment(kafka) | printed | {"PROCESSORS_PORT": str(port)}, tmp_path / "processors.log"
+    )
+    try:
+
+        async def position() -> int:
+            return sum(await committed_offsets(kafka, printed["PROCESSORS_APPLICATION"], f"{own}.webhooks"))
+
+        await eventually(position, lambda seen: seen == len(records), 40)
+        async with httpx.AsyncClient() as client:
+            metrics = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    finally:
+        live.stop()
+    assert "threecx_processors_restored_offset_mismatches_total 0.0" in metrics
+    assert await written(kafka, f"{own}-2") == expected(records)
 
 
 def service(kafka: KafkaSettings) -> ProcessorsSettings:
@@ -236,6 +271,7 @@ async def refusal(settings: ProcessorsSettings, to_prefix: str, partitions: Sequ
 
 async def test_a_replay_refuses_what_would_go_wrong_with_one_sentence(kafka: KafkaSettings) -> None:
     settings, own = service(kafka), kafka.kafka_topic_prefix
+    as_a_process = asyncio.create_task(Command(kafka, "replay", "--to-prefix", own).done())
     assert f"{own} is the set that is replayed" in await refusal(settings, own)
     assert "cannot be part of a topic's name" in await refusal(settings, "a/b")
     assert "has the partitions 0-3, and no 9" in await refusal(settings, f"{own}-2", [9])
@@ -246,7 +282,7 @@ async def test_a_replay_refuses_what_would_go_wrong_with_one_sentence(kafka: Kaf
     await append(kafka, traffic(2))
     await replay(settings, f"{own}-2", None, resume=False)
     assert f"{own}-2.call-sessions is not empty" in await refusal(settings, f"{own}-2")
-    assert (await Command(kafka, "replay", "--to-prefix", own).done())[0] == 2
+    assert (await as_a_process)[0] == 2
 
 
 async def test_a_replayed_set_is_replayed_from_the_same_webhooks(kafka: KafkaSettings) -> None:
