@@ -32,6 +32,8 @@ CALLS = int(os.environ.get("BENCH_OPEN_CALLS", "200000"))
 FEW = 1_000
 CALLS_PER_AGENT = 4
 TIMED = 2_000
+PACE_S = 0.0005
+"""Between two webhooks: all of them lie within the grace, so that every call stays open."""
 ROUNDS = 3
 BATCH = 200
 
@@ -61,14 +63,14 @@ def _child(calls: int) -> dict[str, float]:
 
 def _starts(calls: int) -> Iterator[InputRecord]:
     for number in range(calls):
-        body = start(str(1000 + number % max(1, calls // CALLS_PER_AGENT)), f"+4122{number:08}", t=number * 0.01)
+        body = start(str(1000 + number % max(1, calls // CALLS_PER_AGENT)), f"+4122{number:08}", t=number * PACE_S)
         yield _record(number, body)
 
 
 def _record(number: int, body: dict[str, object]) -> InputRecord:
     identity = str(uuid.UUID(int=number))
     said = Envelope(
-        identity, DEFAULT_PBX, Type.WEBHOOK_RECEIVED, at(number * 0.01), "application/json", "ingest-1", number
+        identity, DEFAULT_PBX, Type.WEBHOOK_RECEIVED, at(number * PACE_S), "application/json", "ingest-1", number
     )
     return InputRecord(0, number, DEFAULT_PBX.encode(), json.dumps(body).encode(), encode(said))
 
@@ -79,7 +81,7 @@ def _state(calls: int) -> None:
     task = new_task()
     more: list[InputRecord] = []
     for number in range(TIMED):
-        agent, party, t = f"9{number:05}", f"+4133{number:08}", (calls + number) * 0.01
+        agent, party, t = f"9{number:05}", f"+4133{number:08}", (calls + number) * PACE_S
         more.append(_record(calls + 2 * number, start(agent, party, t=t)))
         more.append(_record(calls + 2 * number + 1, end(agent, party, t=t, duration=0)))
     gc.collect()

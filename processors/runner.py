@@ -5,6 +5,7 @@ the partitions and start or stop the owners, and an owner that fails for good en
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -20,6 +21,8 @@ from processors.settings import ProcessorsSettings
 from processors.task import InputRecord
 
 FETCH_TIMEOUT_MS: Final = 200
+STOP_TIMEOUT_S: Final = 5.0
+"""A rebalance that others hold up must not hold up the end of this process."""
 
 log = structlog.get_logger()
 
@@ -33,6 +36,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._pbxs = pbxs
         self._metrics = metrics
         self._owners: dict[TopicPartition, tuple[Owner, asyncio.Task[None]]] = {}
+        self._closing = False
         self._consumer = self._new_consumer()
 
     def _new_consumer(self) -> AIOKafkaConsumer:
@@ -80,13 +84,19 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                     if owned is not None:
                         owned[0].take([_input(record) for record in records])
         finally:
+            self._closing = True
             await self._release(list(self._owners))
-            await self._consumer.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await self._consumer.stop()
+            await self._release(list(self._owners))
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Pause first: records of a partition must not come before its state is there."""
         partitions = list(assigned)
         self._consumer.pause(*partitions)
+        if self._closing:
+            return
         self._metrics.counter("rebalances_total").inc()
         for partition in partitions:
             owner = Owner(self._settings, self._pbxs, self._metrics, self._consumer, partition.partition)

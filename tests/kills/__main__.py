@@ -72,8 +72,10 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=120.0, help="records a second")
     parser.add_argument("--minutes", type=float, default=25.0, help="the most that the faults may take")
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
+    parser.add_argument("--folder", type=Path, help="keep the logs there, green or red")
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="kills-"))
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="kills-"))
+    folder.mkdir(parents=True, exist_ok=True)
     faults = plan(given.seed, given.kills, given.points, given.zombies, given.thirds)
     say(f"seed {given.seed}: {len(faults)} faults; logs in {folder}")
     with broker() as servers:
@@ -82,7 +84,8 @@ def main() -> int:
     if report.problems:
         print(f"evidence: {folder}")
         return 1
-    shutil.rmtree(folder)
+    if given.folder is None:
+        shutil.rmtree(folder)
     return 0
 
 

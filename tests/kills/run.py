@@ -170,8 +170,8 @@ class Run:
         """Hold it until others have every partition; then let it go on with what it was doing."""
         since = len(self._group.takeovers)
         zombie.service.send(signal.SIGSTOP)
-        if not any(one is not zombie and not one.stopped for one in self._group.alive):
-            self._group.start()
+        others = [one for one in self._group.alive if one is not zombie and not one.stopped]
+        spare = None if others else self._group.start()
         everything = set(range(PARTITIONS))
         overtaken = await _until(lambda: self._group.taken_from(zombie, since) == everything, REACH_TIMEOUT_S)
         await asyncio.sleep(fault.after_s)
@@ -180,6 +180,8 @@ class Run:
         back = await _until(lambda: any(one is zombie for one, _ in self._group.takeovers[awake:]), REACH_TIMEOUT_S / 2)
         self.report.done["fenced partitions"] += await zombie.fences()
         self.report.done["zombies that came back"] += back
+        if spare is not None:
+            await self._group.stop(spare)
         return overtaken
 
     async def _third(self, fault: Fault) -> bool:
