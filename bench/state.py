@@ -30,7 +30,7 @@ from tests.system import kafka_environment
 CALLS = int(os.environ.get("BENCH_OPEN_CALLS", "200000"))
 """Open calls; 1,000,000 takes some minutes more."""
 FEW = 1_000
-CALLS_PER_AGENT = 4
+CALLS_PER_AGENT = 1
 TIMED = 2_000
 PACE_S = 0.0005
 """Between two webhooks: all of them lie within the grace, so that every call stays open."""

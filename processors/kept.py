@@ -98,7 +98,8 @@ class Calls:
     The index's names: ("trait", key, agent, trait) every call of an agent by what `traits_of` says; ("lacking", key,
     agent) those without a reported end; ("alone", key, agent) those without a start; ("leg", key, number) the open ones
     with a known external party, of whatever agent. In order of time: of (key, number) `_parted`, once their end
-    was reported, and `_met`, by their start, once they are not open; of (key, agent) `_begun`, those with a start.
+    was reported, and `_met`, by their start, once they are not open; of (key, agent) `_begun`, by their start, those of
+    which both are known.
     """
 
     def __init__(self) -> None:
@@ -216,7 +217,10 @@ class Calls:
                 yield call
 
     def begun_since(self, key: str, agent: Sequence[str], since: datetime) -> Iterator[Call]:
-        """The agent's calls whose start is not before `since`, name by name, the earliest first."""
+        """The agent's calls whose start is not before `since`: those without a reported end, then the others."""
+        for call in self.lacking_end(key, agent):
+            if call.began is not None and call.began.moment >= since:
+                yield call
         for name in agent:
             for session_id in self._begun.since((key, name), since):
                 call = self[session_id]
@@ -278,7 +282,10 @@ def _meeting(call: Call | None) -> Moment | None:
 
 
 def _beginning(call: Call | None) -> Moment | None:
-    return None if call is None or call.began is None else ((call.key, _agent(call)), call.began.moment)
+    """Where a call with a start stands by it once its end was reported; until then `lacking_end` finds it."""
+    if call is None or call.began is None or call.lacks_end:
+        return None
+    return (call.key, _agent(call)), call.began.moment
 
 
 def _names(call: Call) -> list[int]:
