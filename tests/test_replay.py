@@ -23,7 +23,7 @@ from events.kafka import KafkaSettings, committed_reader, ensure_topics
 from events.settings import ConfigurationError
 from processors.commands import main
 from processors.diff import diff
-from processors.replay import replay
+from processors.replay import replay, target_settings
 from processors.settings import ProcessorsSettings
 from processors.task import InputRecord
 from tests.builders import cut, folded, new_task
@@ -322,6 +322,17 @@ async def test_a_replayed_set_is_replayed_from_the_same_webhooks(kafka: KafkaSet
     )
     await replay(second, f"{own}-3", frozenset({0, 1, 2, 3}), resume=False)
     assert await written(kafka, f"{own}-3") == expected(records)
+
+
+def test_a_replay_never_fences_the_live_service_nor_moves_its_group() -> None:
+    live = ProcessorsSettings(kafka_topic_prefix="threecx", processors_application="callstream-processors")
+    target = target_settings(live, "threecx-2")
+    assert target.transactional_id(0) != live.transactional_id(0)
+    assert target.processors_application != live.processors_application
+    assert (target.topic_set.webhooks, target.topic_set.changelog) == (
+        "threecx.webhooks",
+        "threecx-2.call-sessions.changelog",
+    )
 
 
 @pytest.mark.parametrize("wrong", ["3-1", "a", "1,,2", "-1", "", "1-", "99999999"])
