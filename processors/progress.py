@@ -17,12 +17,17 @@ class Progress:
     """Counts records; the rate and the ETA are those of the last `RATE_SAMPLES` lines."""
 
     def __init__(self, command: str, stream: TextIO | None = None) -> None:
-        """Set `total` and `done` before `shown`; on a resume, `done` is what earlier runs did."""
+        """Set `total` before `shown`; then count in `done`, or with `skip`."""
         self._command = command
         self._stream = stream or sys.stderr
         self.total = 0
         self.done = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES)
+
+    def skip(self, count: int) -> None:
+        """Count what was done before: no part of the rate."""
+        self.done += count
+        self._samples = deque(((at_s, done + count) for at_s, done in self._samples), RATE_SAMPLES)
 
     @contextlib.asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:

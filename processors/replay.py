@@ -129,6 +129,12 @@ async def _prepared(
         )
     target = target.model_copy(update={"kafka_topic_partitions": count})
     numbers = sorted(wanted) if wanted is not None else range(count)
+    for name in map(names.name, topics.OUTPUTS):
+        existing = await partition_count(target, name)
+        if existing not in {None, count}:
+            raise ConfigurationError(
+                f"--to-prefix: {name} has {existing} partitions, and {names.webhooks} {count}; name a new prefix"
+            )
     await ensure_topics(target, topics.OUTPUTS)
     if not resume:
         await _refuse_if_written(target, numbers)
@@ -222,7 +228,7 @@ class _PartReplay:
     async def _replay(self, transactions: Transactions, task: Task) -> None:
         part = self._part
         position = task.next_offset if task.next_offset is not None else part.begin
-        self._advance(min(position, part.end))
+        self._progress.skip(self._advanced(min(position, part.end)))
         if position >= part.end:
             return
         if position < part.begin:
@@ -230,6 +236,7 @@ class _PartReplay:
                 f"the next webhook of partition {part.partition} is {position}, but retention has deleted all before"
                 f" {part.begin}; replay into a new prefix"
             )
+        self._committed_at = time.monotonic()  # restoring a large state takes its time
         source = TopicPartition(self._target.topic_set.webhooks, part.partition)
         consumer = AIOKafkaConsumer(**committed_reader(self._target), group_id=None)
         try:
@@ -247,7 +254,9 @@ class _PartReplay:
                 ]
                 if records:
                     await self._commit(transactions, task, records)
-            self._advance(part.end)
+                elif time.monotonic() - self._committed_at > PATIENCE_S:
+                    raise TimeoutError(f"no webhook of partition {part.partition} came for {PATIENCE_S:.0f} s")
+            self._progress.done += self._advanced(part.end)
         finally:
             await consumer.stop()
 
@@ -257,13 +266,12 @@ class _PartReplay:
         self._committed_at = time.monotonic()
         self._written.session_events += len(batch.session_events)
         self._written.dead_letters += len(batch.dead_letters)
-        self._advance(batch.next_offset)
+        self._progress.done += self._advanced(batch.next_offset)
 
-    def _advance(self, position: int) -> None:
-        """What is done is known by position: a partition that starts over counts nothing twice."""
-        done = position - self._part.begin
-        self._progress.done += done - self._done
-        self._done = done
+    def _advanced(self, position: int) -> int:
+        """How much further than before this is: a partition that starts over counts nothing twice."""
+        before, self._done = self._done, max(0, position - self._part.begin)
+        return self._done - before
 
 
 async def finished(work: Awaitable[None]) -> None:

@@ -17,11 +17,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from deploy.local.broker import die_with_parent, free_port
-from events.kafka import KafkaSettings, committed_reader
+from events import topics
+from events.kafka import KafkaSettings, committed_reader, ensure_topics
 from events.settings import ConfigurationError
 from processors.commands import main
 from processors.diff import diff
-from processors.replay import replay
+from processors.replay import replay, target_settings
 from processors.settings import ProcessorsSettings
 from processors.task import InputRecord
 from tests.builders import cut, folded, new_task
@@ -279,10 +280,35 @@ async def test_a_replay_refuses_what_would_go_wrong_with_one_sentence(kafka: Kaf
     assert f"no topic {own}-nowhere.webhooks" in await refusal(unknown, f"{own}-2")
     nobody = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
     assert "the broker at 127.0.0.1:1" in await refusal(nobody, f"{own}-2")
+    other_count = settings.model_copy(
+        update={"kafka_topic_prefix": f"{own}-3", "kafka_topic_partitions": TEST_PARTITIONS + 1}
+    )
+    await ensure_topics(other_count, (topics.CHANGELOG,))
+    assert f"{own}-3.call-sessions.changelog has 5 partitions, and {own}.webhooks 4" in await refusal(
+        settings, f"{own}-3"
+    )
     await append(kafka, traffic(2))
     await replay(settings, f"{own}-2", None, resume=False)
     assert f"{own}-2.call-sessions is not empty" in await refusal(settings, f"{own}-2")
     assert (await as_a_process)[0] == 2
+
+
+async def test_a_second_replay_of_the_same_partitions_fences_the_first_and_doubles_nothing(
+    kafka: KafkaSettings,
+) -> None:
+    records, prefix = traffic(30), f"{kafka.kafka_topic_prefix}-2"
+    await append(kafka, records)
+    command = Command(kafka, "replay", "--to-prefix", prefix, PROCESSORS_BATCH_RECORDS_MAX="1")
+    first = asyncio.create_task(command.done())
+
+    async def position() -> int:
+        return sum(await committed_offsets(kafka, f"callstream-processors-{prefix}", kafka.topic_set.webhooks))
+
+    await eventually(position, lambda seen: seen > 20, 20)
+    await replay(service(kafka), prefix, None, resume=True)
+    status, _, told = await first
+    assert (status, f"of {prefix}.*; leave it to that one" in told) == (1, True)
+    assert await written(kafka, prefix) == expected(records)
 
 
 async def test_a_replayed_set_is_replayed_from_the_same_webhooks(kafka: KafkaSettings) -> None:
@@ -295,6 +321,17 @@ async def test_a_replayed_set_is_replayed_from_the_same_webhooks(kafka: KafkaSet
     )
     await replay(second, f"{own}-3", frozenset({0, 1, 2, 3}), resume=False)
     assert await written(kafka, f"{own}-3") == expected(records)
+
+
+def test_a_replay_never_fences_the_live_service_nor_moves_its_group() -> None:
+    live = ProcessorsSettings(kafka_topic_prefix="threecx", processors_application="callstream-processors")
+    target = target_settings(live, "threecx-2")
+    assert target.transactional_id(0) != live.transactional_id(0)
+    assert target.processors_application != live.processors_application
+    assert (target.topic_set.webhooks, target.topic_set.changelog) == (
+        "threecx.webhooks",
+        "threecx-2.call-sessions.changelog",
+    )
 
 
 @pytest.mark.parametrize("wrong", ["3-1", "a", "1,,2", "-1", "", "1-", "99999999"])
