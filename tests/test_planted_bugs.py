@@ -3,6 +3,7 @@
 A test that cannot fail proves nothing. A patch that no longer applies must be made anew: it fails here too.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,10 @@ def outcome_of(patch: Path, folder: Path) -> tuple[int, str]:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / name)
-    patched = subprocess.run(["patch", "-p1", "-i", patch], cwd=folder, capture_output=True, text=True, check=False)
-    assert patched.returncode == 0, patched.stdout
+    outside_any_repository = os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    apply = ["git", "apply", str(patch)]
+    patched = subprocess.run(apply, cwd=folder, env=outside_any_repository, capture_output=True, text=True, check=False)
+    assert patched.returncode == 0, patched.stderr
     finder = patch.read_text("utf-8").splitlines()[1].removeprefix("Found by: ")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", finder]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
