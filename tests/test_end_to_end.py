@@ -224,7 +224,7 @@ async def test_the_event_stream_resumes_without_a_gap(system: System) -> None:
 
         await eventually(seen, lambda count: count == 5)
         missed, resumed_id = await listen(client, system, last_id, 1, until_calls=5)
-        # A feed that fell silent or came back is told as a snapshot, too: only the numbers show that nothing is missing.
+        # A feed that wakes up is told as a snapshot, too: only the numbers show that nothing is missing.
         assert number_of(resumed_id) == number_of(last_id) + len(missed)
         told = [call["call_id"] for name, data in missed if name == "change" for call in data["calls"]]
         assert sorted(told) == [str(number) for number in range(5)]
