@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import accepting, latency, pairing, projecting, state
+from bench import accepting, latency, pairing, projecting, replaying, state
 from bench.report import Line, shown
 from deploy.local.broker import say_on_stderr
 from deploy.local.brokers import running
@@ -24,10 +24,15 @@ async def _pairing(kafka: KafkaSettings, _folder: Path) -> list[Line]:
     return await pairing.measure(kafka)
 
 
+async def _replaying(kafka: KafkaSettings, _folder: Path) -> list[Line]:
+    return await replaying.measure(kafka)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "accepting": accepting.measure,
     "pairing": _pairing,
     "state": state.measure,
+    "replaying": _replaying,
     "projecting": projecting.measure,
     "latency": latency.measure,
 }

@@ -23,13 +23,15 @@ CALLS = 15_000
 AGENTS = 400
 ROUNDS = 3
 BATCH_RECORDS = 2_000
+PARTITIONS_MANY = 64
+CALLS_SPREAD = 45_000
 POLL_S = 0.01
 
 
-def traffic() -> list[InputRecord]:
+def traffic(partition: int = 0, calls: int = CALLS) -> list[InputRecord]:
     """One partition's day: start and end of each call, many agents, some 50 webhooks a second."""
-    log = Log()
-    for number in range(CALLS):
+    log = Log(partition)
+    for number in range(calls):
         agent, party = str(1000 + number % AGENTS), f"+4122{number:08}"
         log.webhook(number * 0.04, start(agent, party, t=number * 0.04))
         log.webhook(number * 0.04 + 0.02, end(agent, party, t=number * 0.04, duration=0, callId=str(number)))
@@ -58,11 +60,28 @@ async def measure(kafka: KafkaSettings) -> list[Line]:
     return [
         compared("paired events, exactly once (bare: same bytes)", "/s", pairs),
         compared("the same (bare: ourselves at least once)", "/s", cheaper),
+        await _scaled(kafka),
     ]
 
 
+async def _scaled(kafka: KafkaSettings) -> Line:
+    """Rounds in turn: as many events over many partitions, and in one; one process owns them all."""
+    pairs = []
+    for number in range(ROUNDS):
+        speeds = []
+        for partitions in (PARTITIONS_MANY, 1):
+            prefix = f"{kafka.kafka_topic_prefix}-{number}-of-{partitions}"
+            fresh = kafka.model_copy(update={"kafka_topic_prefix": prefix, "kafka_topic_partitions": partitions})
+            await ensure_topics(fresh)
+            records = [record for one in range(partitions) for record in traffic(one, CALLS_SPREAD // partitions)]
+            await append(fresh, records)
+            speeds.append(len(records) / await _ours(fresh, len(records), f"bench-{prefix}"))
+        pairs.append((speeds[0], speeds[1]))
+    return compared(f"paired events over {PARTITIONS_MANY} partitions (bare: in 1)", "/s", pairs)
+
+
 async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
-    """Seconds that the records take once the partition is owned."""
+    """Seconds that the records take once the partitions are owned."""
     settings = ProcessorsSettings(
         **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
         processors_application=group,
@@ -71,10 +90,11 @@ async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
     collect_garbage_seldom()
     runner = Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors"))
     running = asyncio.create_task(runner.run())
-    while not runner.is_consuming(0):
+    partitions = range(kafka.kafka_topic_partitions)
+    while not all(runner.is_consuming(one) for one in partitions):
         await asyncio.sleep(POLL_S)
     began = time.perf_counter()
-    while runner.next_offset(0) < count:
+    while sum(runner.next_offset(one) for one in partitions) < count:
         if running.done():
             running.result()
         await asyncio.sleep(POLL_S)
