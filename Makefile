@@ -38,7 +38,7 @@ format: $(STAMP) ## format the code
 
 lock: $(STAMP) ## pin the newest dependencies that fit pyproject.toml, with hashes
 	@$(BIN)/python -m pip install --quiet uv
-	@for file in "requirements.txt" "requirements-dev.txt --group dev"; do \
+	@for file in "requirements.txt" "requirements-dev.txt --group dev --extra tracing"; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-header pyproject.toml --output-file $$file || exit 1; done
 
