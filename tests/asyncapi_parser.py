@@ -17,7 +17,8 @@ import { readFileSync } from 'node:fs';
 let bad = 0;
 for (const file of process.argv.slice(2)) {
   const { document, diagnostics } = await new Parser().parse(readFileSync(file, 'utf8'));
-  for (const one of diagnostics) console.log(`  severity ${one.severity} ${one.code} ${one.path.join('.')}: ${one.message}`);
+  for (const one of diagnostics)
+    console.log(`  severity ${one.severity} ${one.code} ${one.path.join('.')}: ${one.message}`);
   const wrong = !document || diagnostics.some((one) => one.severity < 2);
   console.log(`${wrong ? 'INVALID' : 'valid'}: ${file}, ${document ? document.allMessages().length : 0} messages`);
   bad += wrong;
