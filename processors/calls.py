@@ -1,10 +1,12 @@
 """A call as the state keeps it: the evidence of its start and its end, or why it must have ended. Pure values."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from events.session import Direction, EndReason, Outcome
 from events.webhook import Party
+
+SideT = TypeVar("SideT")
 
 NOT_TAKEN = frozenset((Outcome.MISSED, Outcome.NOT_ANSWERED))
 
@@ -105,7 +107,7 @@ class Call(NamedTuple):
         return None if party is None or party.withheld else party
 
 
-def external_of(direction: Direction, caller: Party, callee: Party) -> Party | None:
+def external_of(direction: Direction, caller: SideT, callee: SideT) -> SideT | None:
     """The caller of an inbound call, the callee of an outbound one; null for internal and unknown directions."""
     match direction:
         case Direction.INBOUND:
@@ -114,6 +116,20 @@ def external_of(direction: Direction, caller: Party, callee: Party) -> Party | N
             return callee
         case Direction.INTERNAL | Direction.UNKNOWN:
             return None
+
+
+class Glimpse(NamedTuple):
+    """As much of a kept call as it takes to find it again and to know when something is due; see `Call`."""
+
+    session_id: str
+    key: str
+    extension: str | None
+    email: str | None
+    external: Party | None
+    superseded: Superseded | None
+    opened_us: int
+    closed_us: int | None
+    is_open: bool
 
 
 def began_of(call: Call) -> Began:

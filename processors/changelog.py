@@ -6,18 +6,20 @@ sequences, the next input offset. A PBX's name never begins with an underscore. 
 item is the kind.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from events.session import Direction, EndReason, Outcome
 from events.webhook import Party
-from processors.calls import Began, Call, Ended, Inferred, Origin, Superseded
+from processors.calls import Began, Call, Ended, Glimpse, Inferred, Origin, Superseded, external_of
 from processors.live_time import Instance, LiveTime
 
 _OPTIONS = orjson.OPT_UTC_Z
+CallT = TypeVar("CallT", Call, Glimpse)
 _DIRECTIONS: Final = {one.value: one for one in Direction}
 
 
@@ -54,13 +56,11 @@ def position_key(partition: int) -> bytes:
     return f"_partition/{partition}".encode()
 
 
-def session_id_in(key: bytes) -> str:
-    """The session id in the key of a kept call."""
-    return key.decode().rsplit("/", 1)[-1]
-
-
 def encode_call(call: Call) -> bytes:
-    """A kept call as a JSON list, in the order of its fields; half the size of an object, and twice as fast."""
+    """A kept call as a JSON list, in the order of its fields; half the size of an object, and twice as fast.
+
+    `first_received_at` is null where the start tells it.
+    """
     ended: list[Any] | None
     match call.ended:
         case None:
@@ -80,7 +80,9 @@ def encode_call(call: Call) -> bytes:
             None if call.began is None else _began_as_list(call.began),
             ended,
             None if superseded is None else [superseded.since_us, *_began_as_list(superseded.began)],
-            *call[12:],
+            *call[12:15],
+            None if call.began is not None and call.began.origin.received_at == call[15] else call[15],
+            *call[16:],
         ],
         option=_OPTIONS,
     )
@@ -115,11 +117,20 @@ def encode_position(position: Position) -> bytes:
 
 def decode(value: bytes) -> Call | Email | Position:
     """What a value holds; raises ChangelogError when it is not one of ours."""
+    return _decoded(value, _call)
+
+
+def glance(value: bytes) -> Glimpse | Email | Position:
+    """What a value holds, of a call no more than a glimpse: a tenth of the work; raises as `decode` does."""
+    return _decoded(value, _glimpse)
+
+
+def _decoded(value: bytes, call_of: Callable[[list[Any]], CallT]) -> CallT | Email | Position:
     try:
         said = orjson.loads(value)
         match said[0]:
             case "call":
-                return _call(said)
+                return call_of(said)
             case "email":
                 return Email(*said[1:])
             case "partition":
@@ -137,6 +148,23 @@ def decode_call(value: bytes) -> Call:
     return _call(orjson.loads(value))
 
 
+def _glimpse(said: list[Any]) -> Glimpse:
+    (_, session_id, key, _, extension, email, direction, caller, callee, _, _, ended, superseded) = said[:13]
+    opened_us, closed_us, _, _, _ = said[13:]
+    external = external_of(_DIRECTIONS[direction], caller, callee)
+    return Glimpse(
+        session_id,
+        key,
+        extension,
+        email,
+        None if external is None else Party(*external),
+        None if superseded is None else Superseded(superseded[0], _began(superseded[1:])),
+        opened_us,
+        closed_us,
+        ended is None,
+    )
+
+
 def _at(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
@@ -146,6 +174,10 @@ def _call(said: list[Any]) -> Call:
         :13
     ]
     opened_us, closed_us, revision, first_received_at, linked = said[13:]
+    start = None if began is None else _began(began)
+    first = (
+        start.origin.received_at if start and first_received_at is None else datetime.fromisoformat(first_received_at)
+    )
     return Call(
         session_id,
         key,
@@ -156,13 +188,13 @@ def _call(said: list[Any]) -> Call:
         Party(*caller),
         Party(*callee),
         call_id,
-        None if began is None else _began(began),
+        start,
         None if ended is None else _end(ended),
         None if superseded is None else Superseded(superseded[0], _began(superseded[1:])),
         opened_us,
         closed_us,
         revision,
-        datetime.fromisoformat(first_received_at),
+        first,
         linked,
     )
 

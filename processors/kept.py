@@ -1,11 +1,12 @@
 """The state: the calls kept of one partition, open and lately closed, indexed so that no event looks at all of them.
 
 A call at rest is its changelog value, half the size of the objects in it; what a batch looks at is decoded, and what
-it changes is encoded at its end. Whatever is asked for comes in the order (first received, session id): it follows
-from the calls themselves, so that a restored state answers as the one that it was saved from. Pure.
+it changes is encoded at its end. A restored call is unread at first: it stands under its agent and its external party
+only, and all that stand there are read, that is decoded and indexed, when an event asks for either. Whatever is asked
+for comes in the order (first received, session id): it follows from the calls themselves, so that a restored state
+answers as the one that it was saved from. Pure.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
@@ -14,7 +15,8 @@ from events import numbers
 from events.session import Direction
 from events.webhook import Party
 from processors import changelog
-from processors.calls import Call, Ended, agent_of, changelog_key, external_of
+from processors.calls import Call, Ended, Glimpse, agent_of, changelog_key, external_of
+from processors.indexes import Index, Moment, Moments
 
 NO_NUMBER_LACKING: Final = "?end"
 """The trait of a call without a known number of which no end was reported: any end of its agent may be meant."""
@@ -22,74 +24,6 @@ NO_NUMBER_ALONE: Final = "?start"
 """The trait of an end without a known number and without a start."""
 
 Trait = str | datetime
-Moment = tuple[tuple[str, str], datetime]
-
-
-class Index:
-    """Which session ids stand under a name; a dictionary per name only where there are several, to spare memory.
-
-    A name is kept as its hash, which two may share: what is found must be looked at again.
-    """
-
-    __slots__ = ("_held",)
-
-    def __init__(self) -> None:
-        self._held: dict[int, str | dict[str, None]] = {}
-
-    def add(self, name: int, session_id: str) -> None:
-        """Put the id under the name."""
-        held = self._held.setdefault(name, session_id)
-        if isinstance(held, dict):
-            held[session_id] = None
-        elif held != session_id:
-            self._held[name] = {held: None, session_id: None}
-
-    def discard(self, name: int, session_id: str) -> None:
-        """Take the id from the name; raises KeyError when it does not stand there."""
-        held = self._held[name]
-        if isinstance(held, dict):
-            del held[session_id]
-            if not held:
-                del self._held[name]
-        elif held == session_id:
-            del self._held[name]
-        else:
-            raise KeyError(session_id)
-
-    def get(self, name: int) -> Iterable[str]:
-        """The ids under the name, in no order that means anything."""
-        held = self._held.get(name)
-        if held is None:
-            return ()
-        return (held,) if isinstance(held, str) else held
-
-
-class Moments:
-    """Session ids under a name in order of a moment, then of the id."""
-
-    __slots__ = ("_held",)
-
-    def __init__(self) -> None:
-        self._held: dict[int, list[tuple[datetime, str]]] = {}
-
-    def move(self, session_id: str, before: Moment | None, after: Moment | None) -> None:
-        """From where the id stands to where it shall; null: nowhere."""
-        if before == after:
-            return
-        if before is not None:
-            held = self._held[hash(before[0])]
-            del held[bisect_left(held, (before[1], session_id))]
-            if not held:
-                del self._held[hash(before[0])]
-        if after is not None:
-            insort(self._held.setdefault(hash(after[0]), []), (after[1], session_id))
-
-    def since(self, name: tuple[str, str], moment: datetime) -> list[str]:
-        """The ids under the name from the moment on; as in `Index`, what is found must be looked at again."""
-        held = self._held.get(hash(name))
-        if held is None or held[-1][0] < moment:
-            return []
-        return [session_id for _, session_id in held[bisect_left(held, (moment, "")) :]]
 
 
 class Calls:
@@ -106,6 +40,8 @@ class Calls:
         """Nothing is kept."""
         self.open_count = 0
         self._at_rest: dict[str, bytes] = {}
+        self._unread: dict[str, bytes] = {}
+        self._unread_index = Index()
         self._at_hand: dict[str, Call] = {}
         self._touched: dict[str, bytes | None] = {}
         self._fresh: dict[str, Call] = {}
@@ -117,26 +53,29 @@ class Calls:
 
     def __len__(self) -> int:
         """How many calls are kept."""
-        return len(self._at_rest)
+        return len(self._at_rest) + len(self._unread)
 
     def __contains__(self, session_id: str) -> bool:
         """Whether the call is kept."""
-        return session_id in self._at_rest
+        return session_id in self._at_rest or session_id in self._unread
 
     def __iter__(self) -> Iterator[Call]:
         """Every kept call, in no order that means anything."""
-        return (self._at_hand.get(one) or changelog.decode_call(value) for one, value in self._at_rest.items())
+        return (self._at_hand.get(one) or self[one] for one in [*self._at_rest, *self._unread])
 
     def __getitem__(self, session_id: str) -> Call:
         """The kept call; raises KeyError when there is none."""
         call = self._at_hand.get(session_id)
         if call is None:
+            if session_id in self._unread:
+                self._read(session_id)
             call = self._at_hand[session_id] = changelog.decode_call(self._at_rest[session_id])
         return call
 
     def get(self, session_id: str) -> Call | None:
         """The kept call, if any."""
-        return self[session_id] if session_id in self._at_rest else None
+        kept = session_id in self._at_rest or session_id in self._unread
+        return self[session_id] if kept else None
 
     def put(self, call: Call) -> None:
         """Keep `call` in place of its earlier version."""
@@ -146,6 +85,7 @@ class Calls:
         self._at_hand[call.session_id] = call
         self._touched[call.session_id] = None
         self._fresh[call.session_id] = call
+        self.open_count += call.is_open - (before is not None and before.is_open)
         self._move(call.session_id, before, call)
 
     def drop(self, session_id: str) -> None:
@@ -154,15 +94,37 @@ class Calls:
         self._fresh.pop(session_id, None)
         self._touched[session_id] = changelog_key(call)
         del self._at_rest[session_id], self._at_hand[session_id]
+        self.open_count -= call.is_open
         self._move(session_id, call, None)
 
-    def restore(self, call: Call, value: bytes) -> None:
-        """Keep a call as the changelog has it."""
-        before = self.get(call.session_id)
-        self._at_hand.pop(call.session_id, None)
-        self._at_rest[call.session_id] = value
-        self._move(call.session_id, before, call)
-        self._names.clear()
+    def restore(self, call: Glimpse, value: bytes) -> None:
+        """Keep a call as the changelog has it, each but once; it is read when something may concern it."""
+        session_id, external = call.session_id, call.external
+        self._unread[session_id] = value
+        self.open_count += call.is_open
+        self._unread_index.add(hash((call.key, agent_of(call.extension, call.email))), session_id)
+        if external is not None and not external.withheld:
+            self._unread_index.add(hash((call.key, "with", number_name(external))), session_id)
+
+    def _read(self, session_id: str) -> None:
+        value = self._at_rest[session_id] = self._unread.pop(session_id)
+        call = self._at_hand[session_id] = changelog.decode_call(value)
+        self._move(session_id, None, call)
+
+    def _read_of(self, name: int) -> None:
+        """Read what is unread under the agent or the party with this name."""
+        for session_id in self._unread_index.take(name):
+            if session_id in self._unread:
+                self._read(session_id)
+
+    def _read_with(self, key: str, party: Party) -> None:
+        if self._unread:
+            self._read_of(hash((key, "with", number_name(party))))
+
+    def _read_of_agent(self, key: str, agent: Sequence[str]) -> None:
+        if self._unread:
+            for name in agent:
+                self._read_of(hash((key, name)))
 
     def take_fresh(self) -> Iterable[Call]:
         """What was put since the last time."""
@@ -199,11 +161,13 @@ class Calls:
 
     def legs_with(self, key: str, party: Party) -> list[Call]:
         """The open calls with an external party of the same number, of whatever agent."""
+        self._read_with(key, party)
         found = [self[one] for one in self._index.get(hash(("leg", key, number_name(party))))]
         return sorted((call for call in found if call.is_open and _is_with(call, key, party)), key=_order)
 
     def parted_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
         """The calls of the same external party whose reported end is not before `since`, the earliest end first."""
+        self._read_with(key, party)
         for session_id in self._parted.since((key, number_name(party)), since):
             call = self[session_id]
             if _is_with(call, key, party):
@@ -211,6 +175,7 @@ class Calls:
 
     def met_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
         """The calls of the same external party, not open any more, whose start is not before `since`, in that order."""
+        self._read_with(key, party)
         for session_id in self._met.since((key, number_name(party)), since):
             call = self[session_id]
             if _is_with(call, key, party):
@@ -228,6 +193,7 @@ class Calls:
                     yield call
 
     def _of_agent(self, names: Iterable[int], key: str, agent: Sequence[str]) -> list[Call]:
+        self._read_of_agent(key, agent)
         ids = dict.fromkeys([session_id for name in names for session_id in self._index.get(name)])
         if not ids:
             return []
@@ -247,7 +213,6 @@ class Calls:
         for name in new:
             if name not in old:
                 self._index.add(name, session_id)
-        self.open_count += (after is not None and after.is_open) - (before is not None and before.is_open)
         self._parted.move(session_id, _parting(before), _parting(after))
         self._met.move(session_id, _meeting(before), _meeting(after))
         self._begun.move(session_id, _beginning(before), _beginning(after))

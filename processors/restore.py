@@ -35,5 +35,6 @@ async def restored_task(settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], p
             await asyncio.sleep(0)  # heartbeats and the other partitions go on while a large state is read
     finally:
         await consumer.stop()
-    task.restored()
+    for _ in task.taking_in():
+        await asyncio.sleep(0)
     return task

@@ -8,7 +8,7 @@ How the records are cut into batches changes no byte of the session events and n
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple, TypeVar, assert_never
@@ -18,7 +18,7 @@ from events.envelope import Envelope, EnvelopeError, Type
 from events.pbx import DEFAULT_PBX, Pbx
 from events.webhook import End, Start, Unreadable
 from processors import changelog, pairing, sessions
-from processors.calls import Call, Origin
+from processors.calls import Glimpse, Origin
 from processors.changelog import Email, Position
 from processors.clock_skew import ClockSkews
 from processors.contradictions import Input
@@ -31,6 +31,8 @@ JSON_TYPE = "application/json"
 SEQUENCE_MAX = 2**64 - 1
 """What the changelog's JSON can hold; no ingest counts that far."""
 
+RESTORED_SLICE: Final = 2_000
+"""Values of the changelog taken in in one go: some 20 ms."""
 SESSION_ID_BITS: Final = 96
 SESSION_ID_MAX: Final = 2**SESSION_ID_BITS - 1
 
@@ -78,7 +80,7 @@ class Task:
     """The state of one partition and what its records do to it. Not to be used again after an exception."""
 
     def __init__(self, partition: int, rules: Rules, pbxs: Mapping[str, Pbx], input_topic: str) -> None:
-        """Start empty; feed `restore` with the changelog, then call `restored`."""
+        """Start empty; feed `restore` with the changelog, then call `restored` or go through `taking_in`."""
         self._partition = partition
         self._rules = rules
         self._pbxs = pbxs
@@ -87,6 +89,7 @@ class Task:
         self._emails: dict[tuple[str, str], str] = {}
         self._position = Position(-1, LiveTime(), {}, {})
         self._timers: list[int] = []
+        self._restoring: dict[bytes, bytes] = {}
         self.clock_skews = ClockSkews()
 
     @property
@@ -115,25 +118,35 @@ class Task:
         return times.from_us(self._position.live_time.head_us)
 
     def restore(self, key: bytes, value: bytes | None) -> None:
-        """Take in one changelog record, in the order of the log; raises ChangelogError for one that is not ours."""
+        """Take one changelog record, in the order of the log; only the last one of each key will be looked at."""
         if value is None:
-            session_id = changelog.session_id_in(key)
-            if session_id in self._calls:
-                self._calls.drop(session_id)
-            return
-        match changelog.decode(value):
-            case Call() as call:
+            self._restoring.pop(key, None)
+        else:
+            self._restoring[key] = value
+
+    def restored(self) -> None:
+        """End of the changelog: take it in; raises ChangelogError for a record that is not ours."""
+        for _ in self.taking_in():
+            pass
+
+    def taking_in(self) -> Iterator[None]:
+        """As `restored`, in slices, between which others may go on."""
+        while self._restoring:
+            for _ in range(min(RESTORED_SLICE, len(self._restoring))):
+                self._take_in(self._restoring.popitem()[1])
+            yield
+        # Timers are not stored: they are derived from the calls.
+        heapq.heapify(self._timers)
+
+    def _take_in(self, value: bytes) -> None:
+        match changelog.glance(value):
+            case Glimpse() as call:
                 self._calls.restore(call, value)
                 self._timers.append(_timer(pairing.deadline_us(call, self._rules), call.session_id))
             case Email(key=owner, email=email, extension=extension):
                 self._emails[owner, email] = extension
             case Position() as position:
                 self._position = position
-
-    def restored(self) -> None:
-        """End of the changelog: rebuild the timers, which are derived from the calls."""
-        self._calls.take_changes()
-        heapq.heapify(self._timers)
 
     def process(self, records: Sequence[InputRecord]) -> Batch:
         """Apply records of this partition, in offset order; returns what the transaction must write."""

@@ -1,5 +1,6 @@
 """Numbers: one party printed in many ways is one party, and withheld ones prove nothing."""
 
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,3 +181,11 @@ def test_sameness_is_symmetric_and_parties_that_are_the_same_share_their_key(one
     if not one.withheld:
         assert compare(one, one) is Comparison.SAME
     assert one.digits.isascii()
+
+
+@given(st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), st.from_regex(r"[0-9]{3,12}", fullmatch=True))
+def test_the_quick_way_to_e164_says_what_phonenumbers_says(calling_code: int, national: str) -> None:
+    number = phonenumbers.parse(f"+{calling_code}{national}"[:16])
+    possible = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
+    expected = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) if possible else None
+    assert party(f"+{calling_code}{national}"[:16], None).e164 == expected
