@@ -2,7 +2,7 @@
 
 import phonenumbers
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from events import numbers
@@ -183,7 +183,13 @@ def test_sameness_is_symmetric_and_parties_that_are_the_same_share_their_key(one
     assert one.digits.isascii()
 
 
-@given(st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), st.from_regex(r"[0-9]{3,12}", fullmatch=True))
+@example(375, "886515110")  # the 8 is a prefix, which comes off
+@example(41, "0225551234")
+@settings(max_examples=200)
+@given(
+    st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)),
+    st.from_regex(r"[01589]?[0-9]{5,11}", fullmatch=True),
+)
 def test_the_quick_way_to_e164_says_what_phonenumbers_says(calling_code: int, national: str) -> None:
     number = phonenumbers.parse(f"+{calling_code}{national}"[:16])
     possible = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
