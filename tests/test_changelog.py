@@ -64,6 +64,22 @@ def test_a_tombstone_takes_the_call_out_even_when_the_call_was_never_seen() -> N
         assert task.open_calls == task.kept_calls == (last is not None)
 
 
+def test_a_restored_call_is_read_only_when_an_event_asks_for_its_agent_or_its_party() -> None:
+    log = Log()
+    for number in range(6):
+        log.webhook(1 + number, start(f"20{number}", f"+412255512{number:02}", t=number))
+    done = len(log.records)
+    task = new_task()
+    for key, value in folded(run(log.records).batches).items():
+        task.restore(key, value)
+    task.restored()
+    assert (task.open_calls, len(task._calls._unread)) == (6, 6)
+    log.webhook(61, end("201", "+41225551201", t=60))  # its agent and its party
+    log.webhook(62, start("209", "+41225551203", t=61))  # the party of another: that leg has moved
+    run(log.records[done:], task)
+    assert (task.open_calls, task.kept_calls, len(task._calls._unread)) == (5, 7, 4)
+
+
 def test_the_position_survives_its_bytes() -> None:
     clock = LiveTime()
     clock.advance("a", 5)
