@@ -3,7 +3,7 @@
 1. `append` joins the group that waits; one thread writes the whole group and syncs it (group commit);
 2. only then the futures are resolved: a webhook is answered 202;
 3. `read` gives the records in order to the forwarder, from memory or, when it is behind, from the files;
-4. `acknowledge` deletes a segment once Kafka has all of it.
+4. `acknowledge` deletes a segment once Kafka has all of it; one with damage in it is set aside instead.
 
 The position is derived from the data: no second file says how far Kafka is, so after a crash what the remaining
 segments hold is sent again, with the same ids and sequences, and the processors recognise the repeats. A failed write
@@ -11,22 +11,36 @@ or sync is never trusted again: the group is written once more, to a new segment
 """
 
 import asyncio
-import fcntl
+import contextlib
+import errno
 import os
-import secrets
-from collections.abc import Callable, Iterator
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from events.settings import ConfigurationError
-from ingest import segments
+from ingest import recovery, segments
+from ingest.disk import Disk, RealDisk, read_whole
+from ingest.opening import SET_ASIDE, SUFFIX, Opened, Recovery, Segment, open_folder, paths_in
+from ingest.runs import Runs
 from ingest.segments import Damaged
 
 TAIL_BYTES_MAX: Final = 32 * 1024 * 1024
 """Of what Kafka has not acknowledged, so much is also kept in memory; beyond it the forwarder reads the files."""
+WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""What may wait for a disk that hangs; beyond it the journal is full."""
+RESERVE_BYTES: Final = 1024 * 1024
+"""Kept free on disk: one that fills up refuses nothing that was begun. It is there again before more is taken."""
 GROUP_RECORDS_MAX: Final = 1_000
+PROBE_S: Final = 0.25
+"""While the disk refuses: how often it is tried, whether webhooks come or not."""
 FIRST_SEQUENCE: Final = 1
 
 
@@ -36,46 +50,6 @@ class JournalFullError(Exception):
 
 class JournalFailedError(Exception):
     """The disk refused the group; nothing of it was acknowledged to anybody."""
-
-
-class Disk(Protocol):
-    """What the journal asks of a disk; the tests give it one that fails."""
-
-    def append(self, descriptor: int, data: bytes) -> None:
-        """Write all of `data` at the end of the file and make it durable; raises OSError."""
-
-    def sync_folder(self, folder: Path) -> None:
-        """Make the names in `folder` durable; raises OSError."""
-
-
-class RealDisk:
-    """The disk, by system calls."""
-
-    def append(self, descriptor: int, data: bytes) -> None:
-        """Write and fdatasync."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fdatasync(descriptor)
-
-    def sync_folder(self, folder: Path) -> None:
-        """Fsync of the directory: a new file's name survives a power cut only after it."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-@dataclass(slots=True)
-class Segment:
-    """One file: its first sequence, its size, and the last sequence in it (below `first` while it is empty)."""
-
-    path: Path
-    first: int
-    last: int
-    size: int
-    salt: int
 
 
 @dataclass(slots=True)
@@ -89,57 +63,65 @@ class _Group:
 class Journal:
     """One per ingest process and folder. Open it with `open_journal`; `append` only while `run` runs."""
 
-    def __init__(
-        self,
-        folder: Path,
-        instance: str,
-        kept: list[Segment],
-        bytes_max: int,
-        segment_bytes: int,
-        disk: Disk,
-        lock: int,
-    ) -> None:
-        """Take over the segments in `kept`, oldest first, and the descriptor that holds the folder's `lock`."""
+    def __init__(self, folder: Path, opened: Opened, bytes_max: int, segment_bytes: int, disk: Disk) -> None:
+        """Take over what was found in `folder`. Nothing is written before `run`."""
         self.folder = folder
-        self.instance = instance
+        self.instance = opened.instance
         self.bytes_max = bytes_max
         self.failures = 0
         self.is_failing = False
-        self.next_sequence = max((segment.last + 1 for segment in kept), default=FIRST_SEQUENCE)
-        self.acknowledged = (kept[0].first if kept else self.next_sequence) - 1
-        self.durable = self.next_sequence - 1
+        self.damaged_bytes = opened.recovery.damaged_bytes
+        self._segments = opened.kept
+        self._set_aside = [(path, path.stat().st_size) for path in paths_in(folder, SET_ASIDE)]
+        firsts = [segment.first - 1 for segment in opened.kept]
+        aside = [recovery.first_of(path.name) or 0 for path, _ in self._set_aside]
+        used = max([*firsts, *aside, *(segment.last for segment in opened.kept)], default=None)
+        self.next_sequence = FIRST_SEQUENCE if used is None else used + 1 + recovery.SKIPPED
+        self._runs = Runs()
+        for first, last in opened.runs:
+            self._runs.add(first, last)
+        self.durable = self._runs.runs[-1][1] if self._runs.runs else self.next_sequence - 1
+        self.acknowledged = (self._runs.runs[0][0] if self._runs.runs else self.next_sequence) - 1
         self.arrived = asyncio.Event()
         self.emptied = asyncio.Event()
         self.observe_sync: Callable[[float], None] = lambda _seconds: None
-        self._segments = kept
         self._segment_bytes = segment_bytes
         self._disk = disk
-        self._lock = lock
+        self._lock = opened.lock
+        self._changing = threading.Lock()
         self._descriptor = -1
-        self._tail: dict[int, bytes] = {}
+        self._tail: deque[tuple[int, bytes]] = deque()
+        self._tail_after = self.durable
         self._tail_bytes = 0
+        self._loaded: tuple[Path, int, list[tuple[int, bytes]]] | None = None
         self._group = _Group()
+        self._waiting_bytes = 0
         self._committing: list[bytes] = []
         self._grouped = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "journal")
-        self._begin_segment()
+        self._bytes = self.size
         if not self.depth:
             self.emptied.set()
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
-        return sum(segment.size for segment in self._segments)
+        """Bytes on disk, without the reserve."""
+        return sum(segment.size for segment in self._segments) + sum(size for _, size in self._set_aside)
+
+    @property
+    def set_aside(self) -> int:
+        """How many files with damage in them Kafka has as far as they can be read; they wait for a person."""
+        return len(self._set_aside)
 
     @property
     def depth(self) -> int:
         """Records that Kafka has not acknowledged."""
-        return self.durable - self.acknowledged
+        return self._runs.count
 
     @property
     def is_full(self) -> bool:
         """At its limit: what comes now is refused."""
-        return self.size >= self.bytes_max
+        return self._bytes + self._waiting_bytes >= self.bytes_max or self._waiting_bytes >= WAITING_BYTES_MAX
 
     def append(self, payload: bytes) -> "asyncio.Future[int]":
         """Join the next group commit; the future is the record's sequence once it is durable, or JournalFailedError.
@@ -151,6 +133,7 @@ class Journal:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._group.payloads.append(payload)
         self._group.futures.append(future)
+        self._waiting_bytes += len(payload)
         self._grouped.set()
         return future
 
@@ -160,13 +143,28 @@ class Journal:
 
     async def run(self) -> None:
         """Commit group after group until cancelled; what waits then is committed before it ends."""
+        work = asyncio.create_task(self._try_disk())
         try:
             while True:
-                await self._grouped.wait()
+                await asyncio.shield(work)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._grouped.wait(), PROBE_S if self.is_failing else None)
                 self._grouped.clear()
-                await asyncio.shield(self._commit_waiting())
+                work = asyncio.create_task(self._commit_waiting() if self._group.payloads else self._try_disk())
         finally:
+            await work
             await self._commit_waiting()
+
+    async def _try_disk(self) -> None:
+        """Whether the disk would take something; begins the first segment, too."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._make_ready, self.next_sequence)
+        except OSError:
+            self.failures += not self.is_failing
+            self.is_failing = True
+        else:
+            self.is_failing = False
 
     async def _commit_waiting(self) -> None:
         while self._group.payloads:
@@ -189,193 +187,191 @@ class Journal:
             for future in futures:
                 if not future.done():
                     future.set_exception(JournalFailedError(f"the disk refused: {error.strerror}"))
+                    future.exception()  # whoever asked may have gone: that is no mistake to be logged
             return
         finally:
             self._committing = []
+            self._waiting_bytes -= sum(map(len, payloads))
         self.is_failing = False
         self.observe_sync(loop.time() - began)
-        self.durable = self.next_sequence - 1
-        for sequence, payload in enumerate(payloads, first):
-            self._tail[sequence] = payload
-            self._tail_bytes += len(payload)
-        while self._tail_bytes > TAIL_BYTES_MAX:
-            self._tail_bytes -= len(self._tail.pop(next(iter(self._tail))))
+        self.durable = first + len(payloads) - 1
+        self._runs.add(first, self.durable)
+        self._remember(first, payloads)
+        self._bytes = self.size
         self.arrived.set()
         self.emptied.clear()
         for sequence, future in enumerate(futures, first):
             if not future.done():
                 future.set_result(sequence)
 
+    def _remember(self, first: int, payloads: list[bytes]) -> None:
+        self._tail.extend(enumerate(payloads, first))
+        self._tail_bytes += sum(map(len, payloads))
+        while self._tail_bytes > TAIL_BYTES_MAX:
+            self._tail_after, payload = self._tail.popleft()
+            self._tail_bytes -= len(payload)
+
     def _write(self, first: int, payloads: list[bytes]) -> None:
         """In the journal's thread: the group to the active segment, or once more to a new one."""
-        if self._active.size >= self._segment_bytes or self._descriptor < 0:
-            self._begin_segment(first)
         try:
+            self._make_ready(first)
             self._write_group(first, payloads)
-        except OSError:
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                self._disk.unlink(self.folder / "reserve")
             self._begin_segment(first)
             self._write_group(first, payloads)
 
-    def _write_group(self, first: int, payloads: list[bytes]) -> None:
-        active = self._active
-        data = b"".join(segments.encode(number, one, active.salt) for number, one in enumerate(payloads, first))
+    def _make_ready(self, first: int) -> None:
+        """In the journal's thread: the reserve is there, and a segment that may be written to."""
+        self._make_reserve()
+        if self._descriptor < 0 or self._segments[-1].size >= self._segment_bytes:
+            self._begin_segment(first)
+
+    def _make_reserve(self) -> None:
+        path = self.folder / "reserve"
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size == RESERVE_BYTES:
+                return
+            self._disk.unlink(path)
+        descriptor = self._disk.create(path)
         try:
-            self._disk.append(self._descriptor, data)
+            self._disk.reserve(descriptor, RESERVE_BYTES)
         except OSError:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._disk.unlink(path)
+            raise
+        finally:
+            self._disk.close(descriptor)
+
+    def _write_group(self, first: int, payloads: list[bytes]) -> None:
+        active = self._segments[-1]
+        salt = segments.salt_of(self.instance, active.first)
+        data = b"".join(segments.encode(number, one, salt) for number, one in enumerate(payloads, first))
+        try:
+            self._disk.write(self._descriptor, data)
+            self._disk.sync(self._descriptor)
+        except OSError:
+            self._close_active()
             raise
         active.size += len(data)
         active.last = first + len(payloads) - 1
 
-    @property
-    def _active(self) -> Segment:
-        return self._segments[-1]
-
-    def _begin_segment(self, first: int | None = None) -> None:
-        """Create the next file, durably, and make it the active one."""
+    def _close_active(self) -> None:
+        """No write to this file any more; what was synced in it is durable, whatever closing it says."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        begin = self.next_sequence if first is None else first
-        path = self.folder / f"{begin:020d}.segment"
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):
+                self._disk.close(descriptor)
+
+    def _begin_segment(self, first: int) -> None:
+        """Create the next file, durably, and make it the active one; empty ones before it go. Leaves no file behind."""
+        self._close_active()
+        path = self.folder / f"{first:020d}{SUFFIX}"
         while path.exists():  # the same first sequence again: its earlier file failed or is empty
-            path = path.with_name(f"{path.stem}+.segment")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            path = path.with_name(f"{path.stem}+{SUFFIX}")
+        descriptor = self._disk.create(path)
         try:
-            self._disk.append(descriptor, segments.header(self.instance))
+            self._disk.write(descriptor, segments.header(self.instance))
+            self._disk.sync(descriptor)
             self._disk.sync_folder(self.folder)
         except OSError:
-            os.close(descriptor)
+            self._disk.close(descriptor)
+            with contextlib.suppress(OSError):
+                self._disk.unlink(path)
             raise
         self._descriptor = descriptor
-        salt = segments.salt_of(self.instance, begin)
-        self._segments.append(Segment(path, begin, begin - 1, segments.HEADER_LENGTH, salt))
+        with self._changing:
+            empty = [one for one in self._segments if one.last < one.first and not one.is_damaged]
+            kept = [one for one in self._segments if one not in empty]
+            self._segments = [*kept, Segment(path, first, first - 1, segments.HEADER_LENGTH)]
+        for one in empty:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(one.path)
 
     async def read(self, after: int, records_max: int) -> list[tuple[int, bytes]]:
-        """Durable records after the sequence `after`, in order; empty when there are none yet.
+        """Durable records after the sequence `after`, in order, from memory or one file; empty when there are none."""
+        if after >= self._tail_after:
+            return list(islice((one for one in self._tail if one[0] > after), records_max))
+        return await asyncio.to_thread(self._read_files, after, records_max)
 
-        Up to `records_max` from memory; when they are not there any more, the rest of one segment, read in a thread.
-        """
-        wanted = range(after + 1, min(after + records_max, self.durable) + 1)
-        if all(sequence in self._tail for sequence in wanted):
-            return [(sequence, self._tail[sequence]) for sequence in wanted]
-        return await asyncio.to_thread(self._read_files, after)
-
-    def _read_files(self, after: int) -> list[tuple[int, bytes]]:
+    def _read_files(self, after: int, records_max: int) -> list[tuple[int, bytes]]:
         for segment in [one for one in self._segments if one.last > after]:
-            found: dict[int, bytes] = {}
-            for sequence, payload in _records(segment):
-                if after < sequence <= self.durable:
-                    found.setdefault(sequence, payload)
-            if found:
-                return sorted(found.items())
+            with contextlib.suppress(FileNotFoundError):  # Kafka has acknowledged it meanwhile
+                records = self._records(segment)
+                begin = bisect_right(records, after, key=itemgetter(0))
+                upto = min(self.durable, segment.last)
+                found = [one for one in records[begin : begin + records_max] if one[0] <= upto]
+                if found:
+                    return found
         return []
+
+    def _records(self, segment: Segment) -> list[tuple[int, bytes]]:
+        """What the segment holds, read once as long as nothing is added to it."""
+        size = segment.size
+        loaded = self._loaded
+        if loaded is not None and loaded[:2] == (segment.path, size):
+            return loaded[2]
+        records: list[tuple[int, bytes]] = []
+        for one in segments.scan(read_whole(segment.path)[:size], segments.salt_of(self.instance, segment.first)):
+            if not isinstance(one, Damaged):
+                records.append((one.sequence, one.payload))
+            elif not segment.is_damaged:
+                segment.is_damaged = True
+                self.damaged_bytes += one.end - one.begin
+        self._loaded = (segment.path, size, records)
+        return records
 
     def acknowledge(self, sequence: int) -> None:
         """Kafka has everything up to `sequence`: forget it, and delete the segments that hold nothing else."""
-        for number in range(self.acknowledged + 1, sequence + 1):
-            payload = self._tail.pop(number, None)
-            if payload is not None:
-                self._tail_bytes -= len(payload)
+        while self._tail and self._tail[0][0] <= sequence:
+            self._tail_bytes -= len(self._tail.popleft()[1])
+        self._runs.cut(sequence)
         self.acknowledged = max(self.acknowledged, sequence)
         if not self.depth:
             self.emptied.set()
-        while len(self._segments) > 1 and self._segments[0].last <= self.acknowledged:
-            self._segments.pop(0).path.unlink()
+        gone: list[Segment] = []
+        with self._changing:
+            while len(self._segments) > 1 and self._segments[0].last <= self.acknowledged:
+                gone.append(self._segments.pop(0))
+        if gone:
+            self._bytes = self.size
+            self._thread.submit(self._let_go, gone)
+
+    def _let_go(self, gone: list[Segment]) -> None:
+        """In the journal's thread: a file that cannot be deleted is sent again after the next start, nothing worse."""
+        try:
+            for segment in gone:
+                if segment.is_damaged:
+                    aside = segment.path.with_suffix(SET_ASIDE)
+                    self._disk.rename(segment.path, aside)
+                    self._set_aside.append((aside, segment.size))
+                else:
+                    self._disk.unlink(segment.path)
+            self._disk.sync_folder(self.folder)
+        except OSError:
+            self.failures += 1
+        self._bytes = self.size
 
     def close(self) -> None:
         """After `run` has ended: let a journal that Kafka has wholly acknowledged begin anew, so nothing is resent."""
-        if self.depth == 0 and self._active.last >= self._active.first:
-            self._begin_segment()
-            self.acknowledge(self.durable)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        active = self._segments[-1] if self._segments else None
+        if not self.depth and active is not None and active.last >= active.first:
+            with contextlib.suppress(OSError):
+                self._begin_segment(self.next_sequence)
+                self.acknowledge(self.durable)
+        self._close_active()
         self._thread.shutdown()
         os.close(self._lock)
-
-
-def _records(segment: Segment) -> Iterator[tuple[int, bytes]]:
-    for one in segments.scan(segment.path.read_bytes(), segment.salt):
-        if not isinstance(one, Damaged):
-            yield one.sequence, one.payload
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What was found when the journal was opened: damage is reported, never silent."""
-
-    records: int
-    damaged_bytes: int
-    torn_bytes: int
 
 
 def open_journal(
     folder: Path, bytes_max: int, segment_bytes: int, disk: Disk | None = None
 ) -> tuple[Journal, Recovery]:
-    """Open or make the journal in `folder`; raises ConfigurationError when another process has it or it is unusable.
-
-    Call it in the event loop that will use it. A torn tail is cut off; damage in the middle stays and is skipped.
-    """
+    """Open or make the journal in `folder`; raises ConfigurationError when another process has it or it is unusable."""
     real = disk or RealDisk()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
-        instance = _instance(folder, real)
-        kept, recovery = _recover(folder, instance)
-        return Journal(folder, instance, kept, bytes_max, segment_bytes, real, lock), recovery
+        opened = open_folder(folder, real)
+        return Journal(folder, opened, bytes_max, segment_bytes, real), opened.recovery
     except OSError as error:
         message = f"DATA_DIR: the journal in {folder} cannot be used ({error.strerror}); make it writable, free space"
         raise ConfigurationError(message) from None
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        message = f"DATA_DIR: another ingest process has the journal in {folder}; stop it or choose another DATA_DIR"
-        raise ConfigurationError(message) from None
-    return descriptor
-
-
-def _instance(folder: Path, disk: Disk) -> str:
-    """The instance's name: made once with the folder, and in every segment's header besides."""
-    path = folder / "instance"
-    for candidate in (path, *sorted(folder.glob("*.segment"))):
-        if candidate.exists():
-            with candidate.open("rb") as file:
-                data = file.read(segments.HEADER_LENGTH)
-            name = segments.instance_in(data)
-            if name is not None:
-                return name
-    name = secrets.token_hex(segments.INSTANCE_LENGTH // 2)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        disk.append(descriptor, segments.header(name))
-    finally:
-        os.close(descriptor)
-    disk.sync_folder(folder)
-    return name
-
-
-def _recover(folder: Path, instance: str) -> tuple[list[Segment], Recovery]:
-    kept: list[Segment] = []
-    records = damaged = torn = 0
-    for path in sorted(folder.glob("*.segment")):
-        first = int(path.stem.rstrip("+"))
-        salt = segments.salt_of(instance, first)
-        size = path.stat().st_size
-        last, good_end = first - 1, segments.HEADER_LENGTH
-        for one in segments.scan(path.read_bytes(), salt):
-            if isinstance(one, Damaged):
-                at_tail = one.end == size
-                torn += (one.end - one.begin) * at_tail
-                damaged += (one.end - one.begin) * (not at_tail)
-            else:
-                last, good_end, records = max(last, one.sequence), one.end, records + 1
-        if good_end < size:
-            os.truncate(path, good_end)
-        kept.append(Segment(path, first, last, good_end, salt))
-    return kept, Recovery(records, damaged, torn)
