@@ -147,7 +147,10 @@ class Group:
         return {partition for one, partition in self.takeovers[since:] if one is not zombie}
 
     async def stop(self, processor: Processor) -> None:
-        """SIGTERM; anything but a clean end in time is a problem."""
+        """SIGTERM; anything but a clean end in time is a problem, once the process has said a word.
+
+        One that was started a moment ago still imports, and cannot listen yet.
+        """
         if not processor.alive:
             return
         processor.expected_to_die = True
@@ -156,7 +159,8 @@ class Group:
         except AssertionError as error:
             self.problems.append(f"{processor.name}: {str(error)[:200]}")
         else:
-            if status != 0:
+            unheard = processor.service.log.stat().st_size == 0
+            if status != 0 and not (unheard and status == -signal.SIGTERM):
                 self.problems.append(f"{processor.name} ended with status {status} after SIGTERM")
 
     def kill_all(self) -> None:
