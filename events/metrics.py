@@ -14,6 +14,7 @@ Service = Literal["ingest", "processors", "projections"]
 
 ANSWER_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0)
 FRESHNESS_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 3600.0)
+DELAY_S: Final = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
 STEP_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0)
 
 
@@ -57,6 +58,7 @@ PROCESSORS: Final = (
     Metric("gauge", "open_calls", "Calls open in the state.", ("partition",)),
     Metric("gauge", "kept_calls", "Calls kept in the state, open or lately closed.", ("partition",)),
     Metric("gauge", "lag_records", "Records between this process and the end of its partition.", ("partition",)),
+    Metric("gauge", "lag_seconds", "Age of what is worked on; 0 while no record waits.", ("partition",)),
     Metric("gauge", "stream_timestamp_seconds", "Latest received time seen on the partition.", ("partition",)),
     Metric("counter", "transactions_total", "Transactions, by outcome.", ("outcome",)),
     Metric("histogram", "transaction_seconds", "Time of one transaction, begin to commit.", (), STEP_S),
@@ -74,6 +76,14 @@ PROJECTIONS: Final = (
     Metric("counter", "commit_failures_total", "Database transactions that failed and were tried again.", ("reason",)),
     Metric("histogram", "freshness_seconds", "From a webhook's receipt to its row in the view.", (), FRESHNESS_S),
     Metric("gauge", "lag_records", "Records between the view and the end of the partition.", ("partition",)),
+    Metric("gauge", "high_watermark_offset", "End of the session topic's partition.", ("partition",)),
+    Metric(
+        "gauge", "last_stable_offset", "Where its first undecided transaction begins, else its end.", ("partition",)
+    ),
+    Metric("counter", "ends_total", "Ends folded, by where the time is from.", ("source",)),
+    Metric("counter", "corrections_total", "Corrections folded, by the rule that decided.", ("reason",)),
+    Metric("histogram", "correction_delay_seconds", "From a call's reported end to the correction.", (), DELAY_S),
+    Metric("counter", "rebalances_total", "Assignments received from the consumer group."),
     Metric("gauge", "as_of_timestamp_seconds", "Stream time up to which the view is known.", ("partition",)),
     Metric("gauge", "agents", "Agents in the view, by status.", ("pbx", "status")),
     Metric("gauge", "open_calls", "Open calls in the view.", ("pbx",)),

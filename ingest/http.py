@@ -64,6 +64,8 @@ class Door:
         self._clock = clock
         self._rates = Rates(settings.ingest_rate_max)
         self._number = journal.next_sequence
+        for name in pbxs:  # a PBX that never sent anything is silent, not absent
+            metrics.counter("accepted_total", name)
 
     async def call_event(self, request: Request) -> Response:
         """Accept a webhook: authenticated, read whole, durable, 202."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from typing import Final
 
 import structlog
@@ -60,6 +61,7 @@ def _http(runner: Runner, metrics: Metrics) -> Starlette:
         return JSONResponse(runner.health())
 
     async def exposed(_request: Request) -> Response:
+        runner.observe_lags(time.time())
         return exposition(metrics)
 
     return Starlette(routes=[Route("/health", health), Route("/metrics", exposed)])

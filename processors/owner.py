@@ -54,6 +54,7 @@ class Owner:
         self._consuming = False
         self._stopping = False
         self._expected = 0
+        self._stream_s = 0.0
         self._skewed: dict[str, int | None] = {}
         self.next_offset = 0
         self.state = "waiting"
@@ -169,7 +170,11 @@ class Owner:
 
     async def _commit(self, transactions: Transactions, batch: Batch, task: Task) -> None:
         began = time.monotonic()
-        await transactions.commit(batch)
+        try:
+            await transactions.commit(batch)
+        except TransactionFailed as error:
+            self._metrics.counter("transactions_total", "fenced" if isinstance(error, Fenced) else "failed").inc()
+            raise
         self._metrics.histogram("transaction_seconds").observe(time.monotonic() - began)
         self._metrics.histogram("batch_records").observe(batch.next_offset - self.next_offset)
         self.next_offset = batch.next_offset
@@ -189,8 +194,17 @@ class Owner:
         for pbx, skew_s in task.clock_skews.take():
             self._metrics.gauge("clock_skew_seconds", pbx).set(skew_s)
             self._warn_of_skew(pbx, skew_s)
-        end = self._consumer.highwater(self.partition)
-        self._metrics.gauge("lag_records", partition).set(max(0, (end or 0) - self.next_offset))
+        self._stream_s = task.stream_time.timestamp()
+        self.observe_lag(time.time())
+
+    def observe_lag(self, now_s: float) -> None:
+        """How far behind the partition's end we are; also asked for by each scrape, so that a standstill shows."""
+        partition = str(self.partition.partition)
+        lag = max(0, (self._consumer.highwater(self.partition) or 0) - self.next_offset)
+        self._metrics.gauge("lag_records", partition).set(lag)
+        # Before the first batch nothing says how old the waiting records are.
+        age_s = max(0.0, now_s - self._stream_s) if lag and self._stream_s else 0.0
+        self._metrics.gauge("lag_seconds", partition).set(age_s)
 
     def _warn_of_skew(self, pbx: str, skew_s: float) -> None:
         """Once for each change: the times are taken as reported, so somebody must look."""

@@ -62,6 +62,12 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         """Up to where the partition's records are committed, exclusive; raises KeyError when it is not owned."""
         return self._owners[TopicPartition(self._settings.topic_set.webhooks, partition)][0].next_offset
 
+    def observe_lags(self, now_s: float) -> None:
+        """Bring the lag of each owned partition up to date."""
+        for tp, (owner, _) in self._owners.items():
+            if tp in self._consumer.assignment():
+                owner.observe_lag(now_s)
+
     def health(self) -> dict[str, object]:
         """What this process owns, and where it stands."""
         partitions = {

@@ -8,9 +8,9 @@ again with the same records (NACK_ON_ERROR is the one policy of FastStream that 
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -24,7 +24,7 @@ from events import session_events
 from events.kafka import KafkaSettings, committed_reader, connection
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX
-from events.session_events import FeedProgress
+from events.session_events import CallCorrected, CallEnded, CallEndMissed, CallEvent, CallStarted, FeedProgress
 from projections.call_log import Row, Told, folded, row_of
 from projections.settings import ProjectionsSettings
 from projections.store import Advance, ForeignWriterError, Position, Store
@@ -87,6 +87,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         """Start where the database stands. aiokafka swallows what is raised here, so it is kept in `failed`."""
         consumer: AIOKafkaConsumer = self._subscriber.consumer
         partitions = list(assigned)
+        self._metrics.counter("rebalances_total").inc()
         consumer.pause(*partitions)
         try:
             positions = await self._store.positions()
@@ -95,6 +96,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 position = positions.get(one.partition)
                 self._next[one.partition] = 0 if position is None else position.next_offset
                 consumer.seek(one, self._next[one.partition])
+                self._watch(one)
             consumer.resume(*partitions)
         except Exception as error:  # noqa: BLE001 - whatever it is, the process must not go on without its position
             self._fail(error)
@@ -189,18 +191,43 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         for one in told:
             self._metrics.counter("events_total", one.event.type).inc()
             self._metrics.histogram("freshness_seconds").observe(max(0.0, (now - one.event.time).total_seconds()))
-        consumer: AIOKafkaConsumer = self._subscriber.consumer
+            self._count_end(one.event)
         for partition in progress:
             as_of = self._views.feeds.as_of(partition)
             if as_of is not None:
                 self._metrics.gauge("as_of_timestamp_seconds", str(partition)).set(as_of.timestamp())
-            end = (
-                consumer.highwater(TopicPartition(self._settings.topic_set.call_sessions, partition))
-                if consumer
-                else None
-            )
-            lag = max(0, (end or 0) - self._next.get(partition, 0))
-            self._metrics.gauge("lag_records", str(partition)).set(lag)
+
+    def _watch(self, tp: TopicPartition) -> None:
+        """Gauges that are read when they are scraped: behind a hanging transaction no record comes to set them."""
+        partition = str(tp.partition)
+
+        def offset(asked: Callable[[AIOKafkaConsumer], int | None]) -> float:
+            consumer: AIOKafkaConsumer | None = self._subscriber.consumer
+            return (asked(consumer) or 0) if consumer is not None and tp in consumer.assignment() else 0
+
+        def end() -> float:
+            return offset(lambda consumer: consumer.highwater(tp))
+
+        self._metrics.gauge("high_watermark_offset", partition).set_function(end)
+        stable = self._metrics.gauge("last_stable_offset", partition)
+        stable.set_function(lambda: offset(lambda consumer: consumer.last_stable_offset(tp)))
+        lag = self._metrics.gauge("lag_records", partition)
+        lag.set_function(lambda: max(0, end() - self._next.get(tp.partition, 0)))
+
+    def _count_end(self, event: CallEvent) -> None:
+        session = event.session
+        match event:
+            case CallCorrected():
+                self._metrics.counter("corrections_total", event.reason).inc()
+                if session.ended_at is not None:
+                    late_s = (event.time - session.ended_at).total_seconds()
+                    self._metrics.histogram("correction_delay_seconds").observe(max(0.0, late_s))
+            case CallEnded() | CallEndMissed():
+                self._metrics.counter("ends_total", session.ended_at_source or "unknown").inc()
+            case CallStarted():
+                pass
+            case _:
+                assert_never(event)
 
 
 async def _records(message: Any) -> tuple[ConsumerRecord, ...]:
