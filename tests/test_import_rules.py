@@ -9,10 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SERVICES = ("ingest", "processors", "projections")
-OURS = {"events", *SERVICES, "deploy", "bench", "tests"}
+OURS = {"events", *SERVICES, "conformance", "deploy", "bench", "examples", "tests"}
 MAY_IMPORT = {
     "events": {"events"},
     **{service: {"events", service} for service in SERVICES},
+    "conformance": {"conformance", "events"},
+    "examples": set(),
     "deploy": {"deploy", "events", *SERVICES},
     "bench": OURS,
     "tests": OURS,
