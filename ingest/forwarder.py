@@ -3,10 +3,14 @@
 1. read the next durable records; 2. hand them to an idempotent producer in order; 3. await every acknowledgement,
 within a deadline of ours, because aiokafka has none; 4. tell the journal; 5. write the ticks that are due. After any
 failure the producer is thrown away and the first unacknowledged record is sent again: a repeat has the same sequence.
+
+After a failure fewer records are sent at once, then more again: a link so slow that a full window does not pass in time
+still gets on, and the one record that Kafka refuses for its size is found alone and goes to the dead letters.
 """
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -46,6 +50,8 @@ class Forwarder:
         self._clock = clock
         self._ticks = Ticks(settings.kafka_topic_partitions, clock())
         self._tick_number = 0
+        self._window = RECORDS_MAX
+        self._too_large = -1
 
     async def run(self) -> None:
         """Forward until cancelled; a broker that is away is tried again for ever."""
@@ -59,6 +65,7 @@ class Forwarder:
                 backoff_s = BACKOFF_S_MIN
                 await self._forward(producer)
             except (KafkaError, OSError, TimeoutError) as error:
+                self._window = max(1, self._window // 8)
                 log.warning("Kafka is not taking records", error=type(error).__name__, waiting=self._journal.depth)
                 self._metrics.counter("forward_failures_total", type(error).__name__).inc()
                 self._reached(reachable=False)
@@ -79,9 +86,10 @@ class Forwarder:
         self._reached(reachable=True)
         while True:
             self._journal.arrived.clear()
-            records = await self._journal.read(self._journal.acknowledged, RECORDS_MAX)
-            for begin in range(0, len(records), RECORDS_MAX):
-                await self._send(producer, records[begin : begin + RECORDS_MAX])
+            records = await self._journal.read(self._journal.acknowledged, self._window)
+            if records:
+                await self._send(producer, records)
+                self._window = min(RECORDS_MAX, self._window * 2)
             await self._tick(producer)
             if not records:
                 with contextlib.suppress(TimeoutError):
@@ -91,22 +99,35 @@ class Forwarder:
 
     async def _send(self, producer: AIOKafkaProducer, records: list[tuple[int, bytes]]) -> None:
         """Steps 2 to 4 for records in order; a record that Kafka will never take goes to the dead letters."""
-        topics = self._settings.topic_set
+        webhooks, refused = self._settings.topic_set.webhooks, self._settings.topic_set.dead_letters
+        sent_to: Counter[str] = Counter()
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
             deliveries = []
             for sequence, payload in records:
                 one = accepted.decode(payload)
-                topic = topics.webhooks if one.refused is None else topics.dead_letters
+                topic = webhooks if one.refused is None and sequence != self._too_large else refused
                 headers = accepted.headers(one, self._journal.instance, sequence)
                 try:
-                    sent = await producer.send(topic, one.body, one.key.encode(), headers=headers)
+                    sent = await (
+                        self._bury(producer, one, sequence)
+                        if sequence == self._too_large
+                        else producer.send(topic, one.body, one.key.encode(), headers=headers)
+                    )
                 except (MessageSizeTooLargeError, RecordTooLargeError):
                     sent = await self._bury(producer, one, sequence)
                 deliveries.append(sent)
-                self._metrics.counter("forwarded_total", topic).inc()
-            for delivery in deliveries:
-                await delivery
+                sent_to[topic] += 1
+            try:
+                for delivery in deliveries:
+                    await delivery
+            except (MessageSizeTooLargeError, RecordTooLargeError):
+                # Which one it is shows when it goes alone; the producer is of no use after a refusal.
+                self._too_large = records[0][0] if len(records) == 1 else -1
+                self._window = 1
+                raise
         self._journal.acknowledge(records[-1][0])
+        for topic, count in sent_to.items():
+            self._metrics.counter("forwarded_total", topic).inc(count)
 
     async def _bury(
         self, producer: AIOKafkaProducer, one: accepted.Accepted, sequence: int
