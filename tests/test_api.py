@@ -107,7 +107,7 @@ async def test_the_csv_holds_every_call_and_no_formula(tmp_path: Path) -> None:
 
 async def test_the_page_is_served_with_a_strict_policy_and_no_outside_host(tmp_path: Path) -> None:
     async with client_of(tmp_path) as client:
-        for path in ("/", "/wallboard/app.js", "/wallboard/style.css", "/wallboard/words.js", "/wallboard/icon.svg"):
+        for path in ("/", "/wallboard/board.js", "/wallboard/style.css", "/wallboard/words.js", "/wallboard/icon.svg"):
             answer = await client.get(path)
             assert answer.status_code == 200
             assert "default-src 'self'" in answer.headers["content-security-policy"]

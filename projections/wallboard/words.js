@@ -1,48 +1,16 @@
-// Every word that the page shows, in one place.
-export const words = {
-  on_call: "on call",
-  available: "available",
-  unknown: "unknown",
-  inbound: "inbound",
-  outbound: "outbound",
-  internal: "internal",
-  answered: "answered",
-  missed: "missed",
-  not_answered: "not answered",
-  noAgents: "No call was seen yet. Agents appear with their first call.",
-  noOpen: "Nobody is on a call.",
-  noLast: "No call has ended yet.",
-  connecting: "Connecting to the server …",
-  broken: "The connection to the server is broken. What is shown is no longer up to date.",
-  silent: "feed silent",
-  live: "live",
-  asOf: "as of",
-  recording: "listen",
-  inferred: "The end was not reported; it was inferred",
-  withheld: "withheld",
-  agent: "Agent",
-  party: "Party",
-  direction: "Direction",
-  since: "Since",
-  running: "Running",
-  began: "Began",
-  duration: "Talk",
-  outcome: "Outcome",
-  rec: "Recording",
-  reasons: {
-    timeout: "no end reported",
-    superseded: "a newer call began",
-    moved: "moved to another agent",
-    party_left: "the party left",
-    released: "",
-  },
-  figures: {
-    onCall: "on a call",
-    available: "available",
-    open: "calls in progress",
-    calls: "calls today",
-    answered: "answered",
-    missed: "missed",
-    inferred: "ends inferred",
-  },
-};
+// Every word that the pages show, in one place: English, German, French.
+import { de } from "/wallboard/words.de.js";
+import { en } from "/wallboard/words.en.js";
+import { fr } from "/wallboard/words.fr.js";
+
+const ALL = { en, de, fr };
+export const LANGUAGES = [["en", "English"], ["de", "Deutsch"], ["fr", "Français"]];
+export let language = "en";
+export let words = en;
+
+// The chosen language, else the first of the browser's that is spoken here, else English.
+export function chooseLanguage(choice) {
+  const wanted = [choice, ...(navigator.languages ?? [navigator.language])];
+  language = wanted.map((tag) => String(tag ?? "").slice(0, 2).toLowerCase()).find((code) => code in ALL) ?? "en";
+  words = ALL[language];
+}
