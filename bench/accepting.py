@@ -1,4 +1,4 @@
-"""Accepted (synced) webhooks per second and the time of the answer, against a bare handler on the same server."""
+"""Accepted (synced) webhooks per second and the time of the answer, against a bare 204 and a plain Kafka endpoint."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.load import Measured, closed_loop, request
+from bench.load import Measured, at_rate, closed_loop, request
 from bench.report import Line, compared
 from deploy.local.broker import die_with_parent, free_port
 from events.kafka import KafkaSettings
@@ -16,6 +16,8 @@ from tests.system import System
 CONNECTIONS = 64
 SECONDS = 4.0
 ROUNDS = 3
+RATE = 500
+STEADY_S = 6.0
 EVENT = "/webhook/3cx/call-event"
 
 
@@ -25,40 +27,74 @@ def body(number: int) -> bytes:
 
 
 async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
-    """Rounds in turn: ours, bare."""
+    """Rounds in turn: ours, bare, plain; then a steady rate, with Kafka up and with Kafka away."""
     system = System(kafka, folder)
     system.start("ingest")
     await system.ready()
-    port = free_port()
-    bare = subprocess.Popen([sys.executable, "-m", "bench.bare", str(port)], preexec_fn=die_with_parent)
-    ours_port = int(system.door.rsplit(":", 1)[1])
-    rounds: list[tuple[Measured, Measured]] = []
+    bare_port, plain_port = free_port(), free_port()
+    peers = [
+        _peer("bench.bare", str(bare_port)),
+        _peer("bench.plain", str(plain_port), kafka.kafka_bootstrap_servers, kafka.topic_set.webhooks),
+    ]
+    ours_port = _port(system)
+    rounds: list[tuple[Measured, Measured, Measured]] = []
     try:
-        await _listening(port)
+        await _listening(bare_port)
+        await _listening(plain_port)
         for _ in range(ROUNDS):
-            ours = await closed_loop(ours_port, lambda n: request(EVENT, body(n)), b"202", CONNECTIONS, SECONDS)
-            theirs = await closed_loop(port, lambda n: request(EVENT, body(n)), b"204", CONNECTIONS, SECONDS)
-            rounds.append((ours, theirs))
+            ours = await _most(ours_port, b"202")
+            rounds.append((ours, await _most(bare_port, b"204"), await _most(plain_port, b"202")))
         slow = await closed_loop(ours_port, lambda n: request(EVENT, body(n)), b"202", 1, SECONDS / 2)
+        steady = await at_rate(ours_port, lambda n: request(EVENT, body(n)), b"202", RATE, STEADY_S)
     finally:
-        bare.kill()
-        bare.wait()
+        for peer in peers:
+            peer.kill()
+            peer.wait()
         system.kill()
-    wrong = sum(one.wrong for pair in rounds for one in pair) + slow.wrong
+    away = await _with_kafka_away(kafka, folder)
+    wrong = sum(one.wrong for each in rounds for one in each) + slow.wrong + steady.wrong + away.wrong
     if wrong:
         raise RuntimeError(f"{wrong} answers were not the expected ones")
     return [
-        compared("accepted webhooks, synced (bare: 204)", "/s", [(ours.rate, theirs.rate) for ours, theirs in rounds]),
+        compared("accepted webhooks, synced (bare: 204)", "/s", [(ours.rate, bare.rate) for ours, bare, _ in rounds]),
+        compared(
+            "the same (bare: send_and_wait, acks=all)", "/s", [(ours.rate, peer.rate) for ours, _, peer in rounds]
+        ),
         *(
             compared(
                 f"answer at {CONNECTIONS} connections, p{share:.0%}".replace("%", ""),
                 "µs",
-                [(ours.percentile(share) * 1e6, theirs.percentile(share) * 1e6) for ours, theirs in rounds],
+                [(ours.percentile(share) * 1e6, bare.percentile(share) * 1e6) for ours, bare, _ in rounds],
             )
             for share in (0.5, 0.99)
         ),
         Line("answer, one at a time, p50 / p99", _milliseconds(slow), "-", "-"),
+        Line(f"answer at {RATE}/s, p50 / p99", _milliseconds(steady), "-", "-"),
+        Line(f"answer at {RATE}/s, Kafka away, p50 / p99", _milliseconds(away), "-", "-"),
     ]
+
+
+async def _with_kafka_away(kafka: KafkaSettings, folder: Path) -> Measured:
+    nowhere = kafka.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{free_port()}"})
+    system = System(nowhere, folder / "away")
+    system.start("ingest")
+    try:
+        await _listening(_port(system))
+        return await at_rate(_port(system), lambda n: request(EVENT, body(n)), b"202", RATE, STEADY_S)
+    finally:
+        system.kill()
+
+
+async def _most(port: int, expected: bytes) -> Measured:
+    return await closed_loop(port, lambda n: request(EVENT, body(n)), expected, CONNECTIONS, SECONDS)
+
+
+def _peer(module: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", module, *arguments], preexec_fn=die_with_parent)
+
+
+def _port(system: System) -> int:
+    return int(system.door.rsplit(":", 1)[1])
 
 
 def _milliseconds(one: Measured) -> str:

@@ -97,3 +97,31 @@ async def closed_loop(
     for client in clients:
         client.close()
     return measured
+
+
+async def at_rate(
+    port: int, data: Callable[[int], bytes], expected: bytes, rate: float, seconds: float, connections: int = 32
+) -> Measured:
+    """Evenly spaced requests, whatever the answers do; the time of an answer counts from when it was due."""
+    loop = asyncio.get_running_loop()
+    free: asyncio.Queue[Connection] = asyncio.Queue()
+    clients = [(await loop.create_connection(Connection, "127.0.0.1", port))[1] for _ in range(connections)]
+    for client in clients:
+        free.put_nowait(client)
+    measured = Measured(seconds)
+
+    async def one(number: int, due: float) -> None:
+        client = await free.get()
+        measured.wrong += await client.exchange(data(number)) != expected
+        measured.answers_s.append(time.perf_counter() - due)
+        free.put_nowait(client)
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(rate * seconds)):
+            due = began + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(one(number, due))
+    for client in clients:
+        client.close()
+    return measured

@@ -32,6 +32,7 @@ class Metric:
 INGEST: Final = (
     Metric("counter", "requests_total", "Answers of the door, by route and status.", ("route", "status")),
     Metric("histogram", "answer_seconds", "Time from the request's headers to the answer.", ("route",), ANSWER_S),
+    Metric("gauge", "connections", "Connections that are open; INGEST_CONNECTIONS_MAX is their limit."),
     Metric("counter", "accepted_total", "Webhooks that were made durable and answered 202.", ("pbx",)),
     Metric("counter", "refused_total", "Webhooks refused after authentication, by reason.", ("reason",)),
     Metric("gauge", "journal_records", "Records in the journal that Kafka has not acknowledged."),

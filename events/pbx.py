@@ -8,7 +8,9 @@ One PBX: `PBX_TIMEZONE`, `PBX_DATE_ORDER`, `PBX_COUNTRY`. Several: a TOML file n
     country = "CH"
     shared_extensions = ["800"]
     webhook_secrets = ["…"]
+    signature_keys = ["whsec_…"]
     allowed_networks = ["192.0.2.0/24"]
+    rate_max = 50
 """
 
 import tomllib
@@ -57,7 +59,7 @@ CountryCode = Annotated[str | None, AfterValidator(_known_country)]
 
 
 class Pbx(BaseModel):
-    """One PBX. Empty `webhook_secrets` or `allowed_networks` mean: the ones of the ingest settings apply."""
+    """One PBX. What is empty or null here: the ingest settings apply (secrets and keys together)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -66,7 +68,9 @@ class Pbx(BaseModel):
     country: CountryCode = None
     shared_extensions: frozenset[str] = frozenset()
     webhook_secrets: tuple[SecretStr, ...] = ()
+    signature_keys: tuple[SecretStr, ...] = ()
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    rate_max: float | None = Field(default=None, ge=0)
 
     @property
     def zone(self) -> ZoneInfo:

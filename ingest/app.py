@@ -9,13 +9,18 @@ import structlog
 
 from events.metrics import Metrics
 from events.pbx import pbxs_of
-from events.serving import ensure_data_dir, listen, serving
+from events.serving import ensure_data_dir, listen
+from events.settings import ConfigurationError
+from ingest.connections import connections
 from ingest.forwarder import Forwarder
-from ingest.http import Door, application
+from ingest.http import Door
 from ingest.journal import open_journal
+from ingest.requests import Limits
 from ingest.settings import IngestSettings
+from ingest.tls import Tls
 
 GRACE_S: Final = 5.0
+DURABLE_TIMEOUT_S: Final = 1.5
 
 log = structlog.get_logger()
 
@@ -23,6 +28,29 @@ log = structlog.get_logger()
 def now() -> datetime:
     """The wall clock, read here and nowhere else in the accept path."""
     return datetime.now(UTC)
+
+
+def limits_of(settings: IngestSettings) -> Limits:
+    """The limits of the door's connections."""
+    return Limits(
+        settings.ingest_connections_max,
+        settings.ingest_head_bytes_max,
+        settings.ingest_body_bytes_max,
+        settings.ingest_head_timeout_s,
+        settings.ingest_body_timeout_s,
+        settings.ingest_idle_timeout_s,
+        DURABLE_TIMEOUT_S,
+    )
+
+
+def tls_of(settings: IngestSettings) -> Tls | None:
+    """TLS, when both files are set; raises ConfigurationError when only one is, or they cannot be used."""
+    certificate, key = settings.ingest_tls_certificate_file, settings.ingest_tls_key_file
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigurationError("INGEST_TLS_CERTIFICATE_FILE, INGEST_TLS_KEY_FILE: set both, or none")
+    return Tls(certificate, key)
 
 
 async def main(settings: IngestSettings) -> None:
@@ -33,7 +61,8 @@ async def main(settings: IngestSettings) -> None:
     """
     pbxs = pbxs_of(settings)
     ensure_data_dir(settings)
-    if not settings.secrets and not all(pbx.webhook_secrets for pbx in pbxs.values()):
+    tls = tls_of(settings)
+    if not settings.has_secrets and not all(pbx.webhook_secrets or pbx.signature_keys for pbx in pbxs.values()):
         log.warning("NO AUTHENTICATION: anybody who reaches this port can post; set INGEST_WEBHOOK_SECRETS")
     listener = listen(settings.ingest_host, settings.ingest_port, "INGEST_PORT")
     journal, recovery = open_journal(
@@ -50,15 +79,21 @@ async def main(settings: IngestSettings) -> None:
     journal.observe_sync = metrics.histogram("journal_sync_seconds").observe
     forwarder = Forwarder(settings, journal, metrics, now)
     door = Door(settings, pbxs, journal, forwarder, metrics, now)
+    opened = metrics.gauge("connections").set
+    watching = asyncio.create_task(tls.watch()) if tls is not None else None
     committing = asyncio.create_task(journal.run())
     forwarding = asyncio.create_task(forwarder.run())
     try:
-        async with serving(application(door, metrics), listener, GRACE_S, settings.ingest_connections_max):
+        async with connections(
+            door, limits_of(settings), listener, None if tls is None else tls.context, GRACE_S, opened
+        ):
             log.info("accepting", host=settings.ingest_host, port=settings.ingest_port, pbxs=len(pbxs))
             # Neither ever ends by itself: if one does, it is a broken invariant, and the process must not go on.
             done, _ = await asyncio.wait({committing, forwarding}, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
     finally:
+        if watching is not None:
+            await _stopped(watching)
         await _stopped(committing)
         with contextlib.suppress(TimeoutError):
             if not forwarding.done():

@@ -1,49 +1,87 @@
-"""The door's HTTP: the routes of the design's section 2.2. A 2xx means durable; an answer comes within 5 s."""
+"""The door: which request gets in, and what it is answered (the design's section 2.2). A 2xx means durable."""
 
 import asyncio
-import time
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote_to_bytes, urlsplit
 
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
-from events import bodies, reading, serving
+from events import bodies, reading
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
-from events.serving import RETRY_AFTER_S, Refused, Served, exposition
-from ingest import accepted
+from ingest import accepted, answers, signatures
 from ingest.accepted import Accepted
+from ingest.answers import Answer
 from ingest.authentication import client_address, is_known_secret, is_within
 from ingest.forwarder import Clock, Forwarder
 from ingest.journal import Journal, JournalFailedError, JournalFullError
+from ingest.openapi import document
 from ingest.rates import Rates
+from ingest.requests import Reply, Request
 from ingest.settings import IngestSettings, Key, Network, networks_of, secrets_of
 
-DURABLE_TIMEOUT_S: Final = 1.5
+_FULL: Final = answers.unavailable("the journal is full until Kafka takes some; see INGEST_JOURNAL_BYTES_MAX")
+_FAILING: Final = answers.unavailable("the journal's disk does not take it now")
+_FORBIDDEN: Final = answers.problem(HTTPStatus.FORBIDDEN, "this address may not post; see INGEST_ALLOWED_NETWORKS")
+_UNAUTHORIZED: Final = answers.problem(
+    HTTPStatus.UNAUTHORIZED,
+    "send the secret once, in the header X-Webhook-Secret, or sign the webhook",
+    {"WWW-Authenticate": "Webhook-Secret"},
+)
+_NO_PBX: Final = answers.problem(HTTPStatus.NOT_FOUND, "no PBX of this name is configured; see PBX_CONFIG")
+_NO_ROUTE: Final = answers.problem(HTTPStatus.NOT_FOUND, "see the README for the routes and their methods")
+_ENCODED: Final = answers.problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body as it is, without Content-Encoding")
+_TOO_FAST: Final = answers.problem(
+    HTTPStatus.TOO_MANY_REQUESTS, "this PBX sends faster than its rate_max", {"Retry-After": "1"}
+)
+_NAMED = re.compile(rb"/webhook/3cx/[^/]+/(call-event|test)")
+_METHODS: Final[Mapping[str, bytes]] = {"GET": b"GET, HEAD", "POST": b"POST"}
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
     """Who may post for one PBX: the PBX's own, else the settings'."""
 
+    name: str
     pbx: Pbx
     secrets: tuple[bytes, ...]
+    keys: signatures.Keys
     networks: tuple[Network, ...]
 
 
-def rights_of(settings: IngestSettings, pbx: Pbx) -> Rights:
-    """The rights of one PBX."""
-    networks = pbx.allowed_networks or networks_of(settings.ingest_allowed_networks)
-    return Rights(pbx, secrets_of(*pbx.webhook_secrets) or settings.secrets, networks)
+def rights_of(settings: IngestSettings, name: str, pbx: Pbx) -> Rights:
+    """The rights of one PBX; raises ConfigurationError for a signature key that is none.
+
+    Own secrets or keys replace the settings' secrets and keys together: a PBX that signs needs no common secret.
+    """
+    has_own = bool(pbx.webhook_secrets or pbx.signature_keys)
+    return Rights(
+        name,
+        pbx,
+        secrets_of(*pbx.webhook_secrets) if has_own else settings.secrets,
+        signatures.keys_of(f"PBX_CONFIG: pbx.{name}.signature_keys", *pbx.signature_keys)
+        if has_own
+        else signatures.keys_of("INGEST_SIGNATURE_KEYS", settings.ingest_signature_keys),
+        pbx.allowed_networks or networks_of(settings.ingest_allowed_networks),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who answers: a route of one PBX (`rights`), or one that needs none."""
+
+    name: str
+    method: str
+    finish: Callable[[Request, Reply, "Route"], None]
+    rights: Rights | None = None
 
 
 class Door:
-    """What the routes need; one per process."""
+    """Begin and finish every request; one per process."""
 
     def __init__(
         self,
@@ -54,58 +92,166 @@ class Door:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        """Only keeps what it is given."""
-        self._settings = settings
-        self._rights = {name: rights_of(settings, pbx) for name, pbx in pbxs.items()}
+        """Raises ConfigurationError for a signature key that is none."""
+        self._networks = networks_of(settings.ingest_allowed_networks)
         self._proxies = networks_of(settings.ingest_trusted_proxies)
+        self._key_is_agent = settings.ingest_key is Key.AGENT
         self._journal = journal
         self._forwarder = forwarder
         self._metrics = metrics
         self._clock = clock
-        self._rates = Rates(settings.ingest_rate_max)
+        self._rates = Rates()
+        self._rate_max = settings.ingest_rate_max
         self._number = journal.next_sequence
         for name in pbxs:  # a PBX that never sent anything is silent, not absent
             metrics.counter("accepted_total", name)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._routes = self._all_routes([rights_of(settings, name, pbx) for name, pbx in pbxs.items()])
+        self._openapi = answers.json(HTTPStatus.OK, document())
+        self._answers: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
 
-    async def call_event(self, request: Request) -> Response:
-        """Accept a webhook: authenticated, read whole, durable, 202."""
-        name, rights = self._let_in(request)
-        if not self._rates.allows(name, time.monotonic()):
-            raise Refused(
-                HTTPStatus.TOO_MANY_REQUESTS, "this PBX sends faster than INGEST_RATE_MAX", {"Retry-After": "1"}
-            )
-        if self._journal.is_full:
-            raise _full()
-        body = await self._body(request)
-        content_type = request.headers.get("content-type")
+    def _all_routes(self, rights: list[Rights]) -> dict[bytes, Route]:
+        routes = {
+            b"/webhook/3cx/health": Route("health", "GET", self._health),
+            b"/metrics": Route("metrics", "GET", self._exposed),
+            b"/openapi.json": Route("openapi", "GET", lambda _request, reply, _route: reply(self._openapi)),
+        }
+        for one in rights:
+            for folder in (f"/{one.name}", "") if one.name == DEFAULT_PBX else (f"/{one.name}",):
+                base = f"/webhook/3cx{folder}"
+                routes[f"{base}/call-event".encode()] = Route("call-event", "POST", self._call_event, one)
+                routes[f"{base}/test".encode()] = Route("test", "POST", self._test, one)
+        return routes
+
+    def _route(self, request: Request) -> Route | None:
+        return self._routes.get(request.target) or self._routes.get(path_of(request.target))
+
+    def begin(self, request: Request) -> Answer | None:
+        """Judge a head: route, address, secret, coding; null when its body is wanted."""
+        route = self._route(request)
+        if route is None:
+            return self._unrouted(request)
+        if request.method != route.method.encode() and not (route.method == "GET" and request.method == b"HEAD"):
+            allow = _METHODS[route.method].decode()
+            return answers.problem(HTTPStatus.METHOD_NOT_ALLOWED, f"this route takes {allow}", {"Allow": allow})
+        if route.rights is None:
+            return None
+        if not self._is_near(request, route.rights.networks):
+            return _FORBIDDEN
+        if not self._may_be_known(request, route.rights):
+            return _UNAUTHORIZED
+        coding = request.values(b"content-encoding")
+        return _ENCODED if coding and coding != [b"identity"] else None
+
+    def _unrouted(self, request: Request) -> Answer:
+        """An address that may not post learns nothing of which PBXs there are."""
+        if not _NAMED.fullmatch(path_of(request.target)):
+            return _NO_ROUTE
+        if request.method != b"POST":
+            return answers.problem(HTTPStatus.METHOD_NOT_ALLOWED, "this route takes POST", {"Allow": "POST"})
+        return _NO_PBX if self._is_near(request, self._networks) else _FORBIDDEN
+
+    def _is_near(self, request: Request, networks: tuple[Network, ...]) -> bool:
+        if not networks:
+            return True
+        address = client_address(request.peer, request.headers, self._proxies)
+        return address is not None and is_within(address, networks)
+
+    def _may_be_known(self, request: Request, rights: Rights) -> bool:
+        """The secret is right, or a signature is there, which is checked with the body."""
+        if not rights.keys:
+            return is_known_secret(request.headers, rights.secrets)
+        return self._has_secret(request, rights) or signatures.is_signed(request.headers)
+
+    @staticmethod
+    def _has_secret(request: Request, rights: Rights) -> bool:
+        return bool(rights.secrets) and is_known_secret(request.headers, rights.secrets)
+
+    def _is_known(self, request: Request, rights: Rights) -> bool:
+        return (
+            not rights.keys
+            or self._has_secret(request, rights)
+            or signatures.is_valid(request.headers, request.body, rights.keys)
+        )
+
+    def finish(self, request: Request, reply: Reply) -> None:
+        """A whole request whose head was let in."""
+        route = self._route(request)
+        if route is None:
+            reply(_NO_ROUTE)
+        elif route.rights is not None and not self._is_known(request, route.rights):
+            reply(_UNAUTHORIZED)
+        else:
+            route.finish(request, reply, route)
+
+    def _call_event(self, request: Request, reply: Reply, route: Route) -> None:
+        """Into the journal; the answer when it is durable."""
+        rights = route.rights
+        if rights is None:
+            raise AssertionError
+        rate_max = self._rate_max if rights.pbx.rate_max is None else rights.pbx.rate_max
+        if not self._rates.allows(rights.name, rate_max, request.began):
+            reply(_TOO_FAST)
+            return
+        one = self._accepted(request, rights)
+        try:
+            durable = self._journal.append(accepted.encode(one))
+        except JournalFullError:
+            reply(_FULL)
+            return
+        durable.add_done_callback(lambda done: reply(self._outcome(done, one)))
+
+    def _accepted(self, request: Request, rights: Rights) -> Accepted:
+        body = request.body
+        typed = request.values(b"content-type")
+        content_type = typed[0].decode("latin-1") if typed else None
         refused = reading.NO_FIELDS if bodies.fields_of(body, content_type) is None else None
         received_at = self._clock()
         self._number = max(self._number + 1, self._journal.next_sequence)
-        one = Accepted(
-            id=accepted.id_of(f"{self._journal.instance}/{received_at.isoformat()}", self._number),
-            pbx=name,
-            key=self._key(name, rights.pbx, body, content_type, received_at),
-            received_at=received_at,
-            content_type=content_type,
-            body=body,
-            refused=refused,
-        )
-        await self._make_durable(one)
-        if refused is not None:
+        key = rights.name
+        if self._key_is_agent:
+            extension = reading.agent_key(reading.read(body, content_type, received_at, rights.pbx))
+            key = key if extension is None else f"{key}/{extension}"
+        identity = accepted.id_of(f"{self._journal.instance}/{received_at.isoformat()}", self._number)
+        return Accepted(identity, rights.name, key, received_at, content_type, body, refused)
+
+    def _outcome(self, done: "asyncio.Future[int]", one: Accepted) -> Answer:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            if isinstance(error, JournalFailedError):
+                self._metrics.counter("journal_sync_failures_total").inc()
+            return _FAILING
+        if one.refused is not None:
             self._metrics.counter("refused_total", "body").inc()
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{refused}; it is kept in the dead letters as {one.id}")
-        self._metrics.counter("accepted_total", name).inc()
-        return JSONResponse({"status": "accepted", "id": one.id}, HTTPStatus.ACCEPTED)
+            detail = f"{one.refused}; it is kept in the dead letters as {one.id}"
+            return answers.problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        self._metrics.counter("accepted_total", one.pbx).inc()
+        return answers.accepted(one.id)
 
-    async def test(self, request: Request) -> Response:
+    def _test(self, request: Request, reply: Reply, route: Route) -> None:
         """Tell how a body would be read; nothing is recorded."""
-        _, rights = self._let_in(request)
-        body = await self._body(request)
-        told = reading.explain(body, request.headers.get("content-type"), self._clock(), rights.pbx)
-        return JSONResponse({"status": "ok", **told.model_dump(mode="json")})
+        if route.rights is None:
+            raise AssertionError
+        typed = request.values(b"content-type")
+        content_type = typed[0].decode("latin-1") if typed else None
+        told = reading.explain(request.body, content_type, self._clock(), route.rights.pbx)
+        said = {"status": "ok", **told.model_dump(mode="json")}
+        reply(answers.json(HTTPStatus.OK, _without_surrogates(said)))
 
-    async def health(self, _request: Request) -> Response:
+    def _health(self, _request: Request, reply: Reply, _route: Route) -> None:
         """Whether webhooks can be accepted, and how far behind Kafka is."""
+        self._later(self._told_health(reply))
+
+    def _exposed(self, _request: Request, reply: Reply, _route: Route) -> None:
+        """Prometheus."""
+        self._later(self._told_metrics(reply))
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _told_health(self, reply: Reply) -> None:
         age_s = await self._oldest_age_s()
         status = "full" if self._journal.is_full else "failing" if self._journal.is_failing else "ok"
         told = {
@@ -119,7 +265,7 @@ class Door:
             },
             "kafka": {"reachable": self._forwarder.reachable},
         }
-        return JSONResponse(told, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
+        reply(answers.json(HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE, told))
 
     async def _oldest_age_s(self) -> float:
         """Age of the first record that Kafka has not acknowledged; 0 when there is none."""
@@ -128,95 +274,51 @@ class Door:
             return 0.0
         return max(0.0, (self._clock() - accepted.decode(oldest[0][1]).received_at).total_seconds())
 
-    async def metrics(self, _request: Request) -> Response:
-        """Prometheus."""
+    async def _told_metrics(self, reply: Reply) -> None:
         self._metrics.gauge("journal_oldest_seconds").set(await self._oldest_age_s())
         self._metrics.gauge("journal_records").set(self._journal.depth)
         self._metrics.gauge("journal_bytes").set(self._journal.size)
         self._metrics.gauge("journal_bytes_limit").set(self._journal.bytes_max)
-        return exposition(self._metrics)
+        reply(answers.of(HTTPStatus.OK, generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST))
 
-    def _let_in(self, request: Request) -> tuple[str, Rights]:
-        """The PBX and its rights, once address and secret are right; raises Refused."""
-        name = request.path_params.get("pbx", DEFAULT_PBX)
-        rights = self._rights.get(name)
-        networks = rights.networks if rights is not None else networks_of(self._settings.ingest_allowed_networks)
-        if networks:
-            peer = request.client.host if request.client is not None else ""
-            address = client_address(peer, request.headers.raw, self._proxies)
-            if address is None or not is_within(address, networks):
-                raise Refused(HTTPStatus.FORBIDDEN, "this address may not post; see INGEST_ALLOWED_NETWORKS")
-        if rights is None:
-            raise Refused(HTTPStatus.NOT_FOUND, "no PBX of this name is configured; see PBX_CONFIG")
-        if not is_known_secret(request.headers.raw, rights.secrets):
-            raise Refused(HTTPStatus.UNAUTHORIZED, "send the secret once, in the header X-Webhook-Secret")
-        return name, rights
+    def late(self, _request: Request) -> Answer:
+        """Not durable in time: not accepted, whatever becomes of the record."""
+        return _FAILING
 
-    async def _body(self, request: Request) -> bytes:
-        """The whole body, within its limits of bytes and time; raises Refused."""
-        limit = self._settings.ingest_body_bytes_max
-        declared = request.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared[:20]) > limit:
-            raise _too_large(limit)
-        chunks: list[bytes] = []
-        size = 0
+    def answered(self, request: Request, answer: Answer) -> None:
+        """Count and time an answer."""
+        route = self._route(request)
+        name = "none" if route is None else route.name
+        counted = self._answers.get((name, answer.status))
+        if counted is None:
+            counted = (
+                self._metrics.histogram("answer_seconds", name),
+                self._metrics.counter("requests_total", name, str(answer.status)),
+            )
+            self._answers[name, answer.status] = counted
+        counted[0].observe(asyncio.get_running_loop().time() - request.began)
+        counted[1].inc()
+
+
+def path_of(target: bytes) -> bytes:
+    """The path of a request's target, escapes undone: `/a?b`, or `http://host/a`."""
+    path = target.partition(b"?")[0].partition(b"#")[0]
+    if not path.startswith(b"/"):
         try:
-            async with asyncio.timeout(self._settings.ingest_body_timeout_s):
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > limit:
-                        raise _too_large(limit)
-                    chunks.append(chunk)
-        except TimeoutError:
-            raise Refused(
-                HTTPStatus.REQUEST_TIMEOUT,
-                "the body came too slowly; see INGEST_BODY_TIMEOUT_S",
-                {"Connection": "close"},
-            ) from None
-        return b"".join(chunks)
-
-    def _key(self, name: str, pbx: Pbx, body: bytes, content_type: str | None, received_at: datetime) -> str:
-        if self._settings.ingest_key is Key.PBX:
-            return name
-        extension = reading.agent_key(reading.read(body, content_type, received_at, pbx))
-        return name if extension is None else f"{name}/{extension}"
-
-    async def _make_durable(self, one: Accepted) -> None:
-        try:
-            async with asyncio.timeout(DURABLE_TIMEOUT_S):
-                await asyncio.shield(self._journal.append(accepted.encode(one)))
-        except JournalFullError:
-            raise _full() from None
-        except (JournalFailedError, TimeoutError):
-            self._metrics.counter("journal_sync_failures_total").inc()
-            raise Refused(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "the journal's disk does not take it now",
-                {"Retry-After": RETRY_AFTER_S},
-            ) from None
+            path = urlsplit(path).path
+        except ValueError:
+            return b""
+    return unquote_to_bytes(path) if b"%" in path else path
 
 
-def _full() -> Refused:
-    detail = "the journal is full until Kafka takes some; see INGEST_JOURNAL_BYTES_MAX"
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
-
-
-def _too_large(limit: int) -> Refused:
-    detail = f"a body may have {limit} bytes; see INGEST_BODY_BYTES_MAX"
-    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, {"Connection": "close"})
-
-
-def application(door: Door, metrics: Metrics) -> Starlette:
-    """The routes of the design's section 2.2."""
-    served = [
-        Served("POST", "/webhook/3cx/call-event", "call-event", door.call_event),
-        Served("POST", "/webhook/3cx/test", "test", door.test),
-        Served("GET", "/webhook/3cx/health", "health", door.health),
-        Served("POST", "/webhook/3cx/{pbx}/call-event", "call-event", door.call_event),
-        Served("POST", "/webhook/3cx/{pbx}/test", "test", door.test),
-        Served("GET", "/metrics", "metrics", door.metrics),
-    ]
-    gone: dict[type[Exception], tuple[HTTPStatus, str]] = {
-        ClientDisconnect: (HTTPStatus.BAD_REQUEST, "the client went away before its body was whole")
-    }
-    return serving.application(metrics, served, gone, "see the README for the routes and their methods")
+def _without_surrogates(said: object) -> object:
+    """What JSON in UTF-8 can hold: a lone surrogate of the sender's becomes a question mark."""
+    match said:
+        case str():
+            return said.encode("utf-8", "replace").decode()
+        case dict():
+            return {_without_surrogates(name): _without_surrogates(value) for name, value in said.items()}
+        case list() | tuple():
+            return [_without_surrogates(one) for one in said]
+        case _:
+            return said

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -41,6 +42,10 @@ class IngestSettings(KafkaSettings, PbxSettings):
         default=SecretStr(""),
         description="Valid values of X-Webhook-Secret, comma-separated; empty: no authentication.",
     )
+    ingest_signature_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys of Standard Webhooks signatures (whsec_…), comma-separated; empty: signatures do not count.",
+    )
     ingest_allowed_networks: Networks = Field(
         default="", description="Networks that may post, comma-separated (CIDR); empty: all."
     )
@@ -49,7 +54,20 @@ class IngestSettings(KafkaSettings, PbxSettings):
     )
     ingest_body_bytes_max: int = Field(default=65_536, ge=1, description="Bytes of a body; a longer one gets 413.")
     ingest_body_timeout_s: float = Field(default=3.0, gt=0, le=4, description="Seconds for a body; then 408.")
-    ingest_connections_max: int = Field(default=4_096, ge=1, description="Requests at once; more get 503.")
+    ingest_head_bytes_max: int = Field(
+        default=16_384, ge=256, le=65_536, description="Bytes of a request's line and headers; longer ones get 431."
+    )
+    ingest_head_timeout_s: float = Field(
+        default=3.0, gt=0, le=4, description="Seconds for a head, and for the first byte of a connection; then 408."
+    )
+    ingest_idle_timeout_s: float = Field(
+        default=75.0, gt=0, description="Seconds that a connection may stay open between requests."
+    )
+    ingest_connections_max: int = Field(default=4_096, ge=1, description="Connections at once; more get 503.")
+    ingest_tls_certificate_file: Path | None = Field(
+        default=None, description="PEM of the certificate and its chain; empty: plain HTTP."
+    )
+    ingest_tls_key_file: Path | None = Field(default=None, description="PEM of the certificate's key.")
     ingest_rate_max: float = Field(
         default=0.0, ge=0, description="Webhooks per second and PBX; more get 429; 0: no limit."
     )
@@ -66,6 +84,11 @@ class IngestSettings(KafkaSettings, PbxSettings):
     ingest_shutdown_grace_s: float = Field(
         default=5.0, ge=0, description="Seconds at shutdown to forward what the journal still holds."
     )
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether whoever posts for a PBX without rights of its own must show who it is."""
+        return bool(self.secrets or self.ingest_signature_keys.get_secret_value().strip(", "))
 
     @property
     def secrets(self) -> tuple[bytes, ...]:

@@ -1,0 +1,198 @@
+"""The door at the socket: limits, pipelines, ambiguities, slow and silent clients, TLS."""
+
+import asyncio
+import re
+import ssl
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from ingest.tls import Tls
+from tests.doors import Rig, opened
+from tests.waiting import eventually
+
+EVENT = b"POST /webhook/3cx/call-event HTTP/1.1\r\nHost: a\r\n"
+BODY = b'{"caller":"+41225551234","agentExt":"201"}'
+
+
+def event(*lines: bytes, body: bytes = BODY) -> bytes:
+    head = b"".join(line + b"\r\n" for line in lines)
+    return EVENT + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def statuses(answered: bytes) -> list[int]:
+    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", answered)]
+
+
+CLOSE = b"Connection: close"
+
+
+async def test_many_requests_in_one_piece_are_answered_in_their_order_and_all_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        wrong = b"GET /elsewhere HTTP/1.1\r\nHost: a\r\n\r\n"
+        answered = await rig.talk((event() + wrong) * 100 + event(CLOSE))
+        assert statuses(answered) == [202, 404] * 100 + [202]
+        assert len(await rig.kept()) == 101
+
+
+async def test_a_request_in_single_bytes_and_one_in_chunks_are_read(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        assert statuses(await rig.talk(*(bytes([one]) for one in event(CLOSE)))) == [202]
+        chunked = EVENT + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        pieces = [b"%x;x=y\r\n%s\r\n" % (len(part), part) for part in (BODY[:7], BODY[7:])]
+        assert statuses(await rig.talk(chunked, *pieces, b"0\r\nTrailer: x\r\n\r\n")) == [202]
+        assert [one.body for one in await rig.kept()] == [BODY, BODY]
+
+
+async def test_who_expects_a_continue_gets_it_only_when_the_body_is_wanted(tmp_path: Path) -> None:
+    async with opened(tmp_path, ingest_webhook_secrets="first") as rig:
+        expecting = EVENT + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 2\r\n"
+        assert statuses(await rig.talk(expecting + b"X-Webhook-Secret: first\r\n\r\n", b"{}")) == [100, 202]
+        assert statuses(await rig.talk(expecting + b"\r\n")) == [401]
+        assert statuses(await rig.talk(EVENT + b"Expect: more\r\nContent-Length: 2\r\n\r\n")) == [417]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        EVENT + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        EVENT + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+        EVENT + b"Content-Length: 2, 2\r\n\r\n{}",
+        EVENT + b"Content-Length: +2\r\n\r\n{}",
+        EVENT + b"Content-Length: 99999999999999999999999\r\n\r\n{}",
+        EVENT + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        EVENT + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        EVENT + b"Transfer-Encoding: chunked\r\n\r\n5\nhello\n0\n\n",
+        EVENT + b"Content-Length : 2\r\n\r\n{}",
+        EVENT + b" folded\r\nContent-Length: 2\r\n\r\n{}",
+        EVENT + b"Host: b\r\nContent-Length: 2\r\n\r\n{}",
+        EVENT + b"X: \0\r\nContent-Length: 2\r\n\r\n{}",
+        EVENT.replace(b"Host: a\r\n", b"") + b"Content-Length: 2\r\n\r\n{}",
+        EVENT.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        EVENT.replace(b"\r\n", b"\n") + b"Content-Length: 2\n\n{}",
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+async def test_what_two_readers_could_read_two_ways_is_400_and_the_end(tmp_path: Path, request_: bytes) -> None:
+    async with opened(tmp_path) as rig:
+        assert statuses(await rig.talk(request_ + event())) == [400]
+        assert not await rig.kept()
+
+
+async def test_a_long_head_a_long_body_and_endless_chunks_are_refused_unread(tmp_path: Path) -> None:
+    async with opened(tmp_path, ingest_head_bytes_max=1_000, ingest_body_bytes_max=1_000) as rig:
+        assert statuses(await rig.talk(EVENT + b"X: y\r\n" * 300)) == [431]
+        assert statuses(await rig.talk(EVENT + b"X: ", *[b"y" * 100] * 20)) == [431]
+        assert statuses(await rig.talk(b"POST /" + b"x" * 2_000)) == [431]
+        assert statuses(await rig.talk(EVENT + b"Content-Length: 1000000000\r\n\r\n")) == [413]
+        chunk = b"64\r\n" + b"x" * 100 + b"\r\n"
+        assert statuses(await rig.talk(EVENT + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 200)) == [413]
+        assert statuses(await rig.talk(event(CLOSE))) == [202]
+
+
+async def test_a_refused_request_that_came_whole_leaves_the_connection_open(tmp_path: Path) -> None:
+    async with opened(tmp_path, ingest_webhook_secrets="first") as rig:
+        assert statuses(await rig.talk(event() + event(b"X-Webhook-Secret: first", CLOSE))) == [401, 202]
+
+
+async def test_slow_and_silent_clients_are_told_or_dropped_and_a_half_closed_one_gets_its_answer(
+    tmp_path: Path,
+) -> None:
+    limits: dict[str, Any] = {"ingest_head_timeout_s": 0.3, "ingest_body_timeout_s": 0.3, "ingest_idle_timeout_s": 0.3}
+    async with opened(tmp_path, **limits) as rig:
+        assert await rig.talk() == b""
+        assert statuses(await rig.talk(EVENT)) == [408]
+        assert statuses(await rig.talk(EVENT + b"Content-Length: 5\r\n\r\n{")) == [408]
+        assert statuses(await rig.talk(event())) == [202], "then idle, then closed without a word"
+        assert statuses(await rig.talk(event(), half_close=True)) == [202]
+
+
+async def test_beyond_its_connections_the_door_says_503_and_comes_back(tmp_path: Path) -> None:
+    async with opened(tmp_path, ingest_connections_max=3, ingest_head_timeout_s=4) as rig, AsyncExitStack() as stack:
+        silent = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(3)]
+        for _, writer in silent:
+            stack.callback(writer.close)
+        assert statuses(await rig.talk(event(CLOSE))) == [503]
+        silent[0][1].close()
+
+        async def tried() -> list[int]:
+            return statuses(await rig.talk(event(CLOSE)))
+
+        await eventually(tried, lambda found: found == [202])
+
+
+async def test_two_hundred_slow_connections_keep_nobody_waiting(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig, AsyncExitStack() as stack:
+        for number in range(200):
+            _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+            stack.callback(writer.close)
+            writer.write(EVENT[: number % len(EVENT)])
+        found = [await rig.client.post("/webhook/3cx/call-event", content=BODY) for _ in range(20)]
+        assert {one.status_code for one in found} == {202}
+
+
+async def test_a_client_that_asks_for_an_upgrade_is_answered_in_http_1_and_closed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        asked = event(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
+        assert statuses(await rig.talk(asked + b"anything")) == [202]
+        assert statuses(await rig.talk(asked[:-5], asked[-5:])) == [202]
+        assert [one.body for one in await rig.kept()] == [BODY, BODY]
+        assert statuses(await rig.talk(b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n")) == [404]
+
+
+async def test_head_has_no_body_and_the_document_is_served(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        answered = await rig.talk(b"HEAD /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert statuses(answered) == [200]
+        assert answered.endswith(b"\r\n\r\n")
+        assert (await rig.client.get("/openapi.json")).json()["openapi"] == "3.1.0"
+
+
+async def _certificate_at(rig: Rig, trusted: ssl.SSLContext) -> bytes:
+    _, writer = await asyncio.open_connection("127.0.0.1", rig.port, ssl=trusted, server_hostname="door.test")
+    try:
+        return bytes(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+    finally:
+        writer.close()
+        with suppress(ConnectionError, ssl.SSLError):
+            await writer.wait_closed()
+
+
+async def test_tls_takes_up_a_renewed_certificate_and_keeps_the_old_one_while_half_of_it_is_new(
+    tmp_path: Path,
+) -> None:
+    authority = trustme.CA()
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    certificate, key = tmp_path / "door.pem", tmp_path / "door.key"
+
+    def renew(which: trustme.LeafCert) -> None:
+        key.write_bytes(which.private_key_pem.bytes())
+        certificate.write_bytes(b"".join(one.bytes() for one in which.cert_chain_pems))
+
+    first, second = authority.issue_cert("door.test"), authority.issue_cert("door.test")
+    renew(first)
+    tls = Tls(certificate, key)
+    watching = asyncio.create_task(tls.watch())
+    async with opened(tmp_path, tls=tls.context) as rig:
+        old = await _certificate_at(rig, trusted)
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, ssl=trusted, server_hostname="door.test")
+        writer.write(event(CLOSE))
+        assert statuses(await reader.read()) == [202]
+        writer.close()
+        key.write_bytes(second.private_key_pem.bytes())
+        tls._reload()
+        assert await _certificate_at(rig, trusted) == old
+        renew(second)
+        await eventually(lambda: _certificate_at(rig, trusted), lambda now: now != old)
+        ancient = ssl.create_default_context()
+        authority.configure_trust(ancient)
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            ancient.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await _certificate_at(rig, ancient)
+    watching.cancel()
