@@ -32,7 +32,10 @@ DECIDING = sorted(
         and path.stem not in {"restore", "runner", "settings", "transaction", "working"}
     }
     | {f"projections/{name}.py" for name in ("agent_status", "call_log", "feeds", "openapi")}
-    | {f"ingest/{name}.py" for name in ("accepted", "authentication", "openapi", "rates", "recovery", "runs", "segments", "ticks")}
+    | {
+        f"ingest/{name}.py"
+        for name in ("accepted", "authentication", "openapi", "rates", "recovery", "runs", "segments", "ticks")
+    }
 )
 PURE = {
     *(
