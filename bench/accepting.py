@@ -76,7 +76,9 @@ async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
 
 async def _with_kafka_away(kafka: KafkaSettings, folder: Path) -> Measured:
     nowhere = kafka.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{free_port()}"})
-    system = System(nowhere, folder / "away")
+    own = folder / "away"
+    own.mkdir()
+    system = System(nowhere, own)
     system.start("ingest")
     try:
         await _listening(_port(system))
