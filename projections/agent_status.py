@@ -11,8 +11,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-from events.session import Direction, Outcome
+from events.session import Direction
 from events.times import Utc
+from projections.figures import Tally, figures_of, of_direction
 
 
 class AgentState(StrEnum):
@@ -23,19 +24,28 @@ class AgentState(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Today(BaseModel):
-    """The agent's calls that began on the PBX's local day; talk time only as reported."""
+class Figures(BaseModel):
+    """The figures of figures.py; null where there is nothing to average or to be a part of."""
 
-    day: str
     calls: int = 0
-    inbound: int = 0
-    outbound: int = 0
-    internal: int = 0
+    open: int = 0
     answered: int = 0
     missed: int = 0
     not_answered: int = 0
-    inferred_ends: int = 0
     talk_s: int = 0
+    average_handling_s: float | None = None
+    inferred_ends: int = 0
+    inferred_share: float | None = None
+
+
+class Today(Figures):
+    """The agent's calls that began on the PBX's local day, in all and by direction; talk time only as reported."""
+
+    day: str
+    inbound: int = 0
+    outbound: int = 0
+    internal: int = 0
+    directions: dict[str, Figures] = {}
 
 
 class Agent(BaseModel):
@@ -60,17 +70,6 @@ class OpenCall:
     began_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """So many of the day's calls of one direction, outcome and status, and what they add up to."""
-
-    direction: str
-    outcome: str
-    status: str
-    calls: int
-    talk_s: int
-
-
 @dataclass(slots=True)
 class AgentFacts:
     """What the calls of one agent say, however they were gathered."""
@@ -86,18 +85,10 @@ class AgentFacts:
 
 def today_of(day: str, tallies: Iterable[Tally]) -> Today:
     """The day's figures, from the tallies."""
-    today = Today(day=day)
-    for tally in tallies:
-        today.calls += tally.calls
-        today.talk_s += tally.talk_s
-        today.inferred_ends += tally.calls if tally.status == "end_missed" else 0
-        today.inbound += tally.calls if tally.direction == Direction.INBOUND else 0
-        today.outbound += tally.calls if tally.direction == Direction.OUTBOUND else 0
-        today.internal += tally.calls if tally.direction == Direction.INTERNAL else 0
-        today.answered += tally.calls if tally.outcome == Outcome.ANSWERED else 0
-        today.missed += tally.calls if tally.outcome == Outcome.MISSED else 0
-        today.not_answered += tally.calls if tally.outcome == Outcome.NOT_ANSWERED else 0
-    return today
+    known = list(tallies)
+    directions = {one.value: figures_of(of_direction(known, one)) for one in Direction}
+    counts = {name: directions[name]["calls"] for name in ("inbound", "outbound", "internal")}
+    return Today.model_validate({"day": day, **figures_of(known), **counts, "directions": directions})
 
 
 def agent_of(facts: AgentFacts, day: str, as_of: datetime | None, *, silent: bool) -> Agent:

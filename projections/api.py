@@ -4,17 +4,10 @@ With `PROJECTIONS_API_TOKENS` every route under ``/api/`` wants a bearer token; 
 headers, so the stream and the CSV also take it as the query parameter ``access_token``. The page itself holds no data.
 """
 
-import base64
-import binascii
-import csv
-import hmac
-import io
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
@@ -22,36 +15,27 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
-from events import serving, times
+from events import serving
 from events.metrics import Metrics
 from events.serving import Handler, Refused, Served, exposition
-from events.session import Direction, Outcome, Status
+from projections import exports, parameters
+from projections.access import Access, shown
 from projections.agent_status import AgentState
+from projections.answers import answer, stamped
+from projections.figures_api import FiguresApi
 from projections.openapi import document
 from projections.settings import ProjectionsSettings
 from projections.stream import Stream, TooManyClientsError
-from projections.views import CallFilter, Cursor, Views
+from projections.views import Views
+from projections.words import FILTERS, FORMS, SPREADSHEET
 
 WALLBOARD: Final = Path(__file__).parent / "wallboard"
-LIMIT_DEFAULT: Final = 100
-LIMIT_MAX: Final = 1_000
-FILTERS: Final = ("pbx", "agent", "direction", "status", "outcome", "number", "from", "to")
-WORDS: Final[Mapping[str, type[Direction | Status | Outcome]]] = {
-    "direction": Direction,
-    "status": Status,
-    "outcome": Outcome,
-}
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-CSV_COLUMNS: Final = (
-    *("session_id", "pbx", "extension", "email", "direction", "caller", "callee", "status", "outcome"),
-    *("started_at", "started_at_source", "ended_at", "ended_at_source", "end_reason", "duration_s", "span_s"),
-    *("recording_url", "call_id", "first_received_at", "revision"),
-)
 
 
 class Api:
@@ -59,84 +43,99 @@ class Api:
 
     def __init__(self, settings: ProjectionsSettings, views: Views, stream: Stream, metrics: Metrics) -> None:
         """Only keeps what it is given."""
-        self._settings = settings
+        self._access = Access(settings.tokens)
+        self.figures = FiguresApi(self._access, views)
         self._views = views
         self._stream = stream
         self._metrics = metrics
 
     async def agents(self, request: Request) -> Response:
         """Every agent."""
-        self._allow(request)
-        _only(request, ())
+        role = self._access.role(request)
+        parameters.only(request, ())
         async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
             found = await self._views.agents(connection)
-        return JSONResponse({"agents": [agent.model_dump(mode="json") for agent in found]})
+        body = {"agents": [agent.model_dump(mode="json") for agent in found], **stamped(seen)}
+        return answer(request, seen, role, body)
 
     async def agent(self, request: Request) -> Response:
         """One agent."""
-        self._allow(request)
-        _only(request, ())
+        role = self._access.role(request)
+        parameters.only(request, ())
         key = request.path_params["pbx"], request.path_params["extension"]
+        _no_nul(*key)
         async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
             found = await self._views.agents(connection, [key])
         if not found:
             raise Refused(HTTPStatus.NOT_FOUND, "no call of this agent was ever seen")
-        return JSONResponse(found[0].model_dump(mode="json"))
+        return answer(request, seen, role, found[0].model_dump(mode="json"))
 
     async def calls(self, request: Request) -> Response:
         """A page of calls, newest first."""
-        self._allow(request)
-        _only(request, (*FILTERS, "limit", "cursor"))
-        limit, after = _limit(request), _cursor(request)
+        role = self._access.role(request)
+        parameters.only(request, (*FILTERS, "limit", "cursor"))
+        self._access.may_search(request)
+        limit, after = parameters.limit(request), parameters.cursor(request)
+        wanted = parameters.call_filter(request)
         async with self._views.store.reading() as connection:
-            page, following = await self._views.calls(connection, _filter(request), limit, after)
-        return JSONResponse({"calls": page, "next_cursor": None if following is None else _encoded(following)})
+            seen = await self._views.store.seen(connection)
+            page, following = await self._views.calls(connection, wanted, limit, after)
+        cursor = None if following is None else parameters.encoded(following)
+        return answer(request, seen, role, {"calls": shown(page, role), "next_cursor": cursor, **stamped(seen)})
 
     async def call(self, request: Request) -> Response:
         """One call."""
-        self._allow(request)
-        _only(request, ())
+        role = self._access.role(request)
+        parameters.only(request, ())
+        session_id = request.path_params["session_id"]
+        _no_nul(session_id)
         async with self._views.store.reading() as connection:
-            found = await self._views.call(connection, request.path_params["session_id"])
+            seen = await self._views.store.seen(connection)
+            found = await self._views.call(connection, session_id)
         if found is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no call with this session_id")
-        return JSONResponse(found)
+        return answer(request, seen, role, shown(found, role))
 
     async def why(self, request: Request) -> Response:
         """One call's revisions, each with the rule that decided, what changed, and the raw records behind it."""
-        self._allow(request)
-        _only(request, ())
+        role = self._access.role(request)
+        parameters.only(request, ())
         session_id = request.path_params["session_id"]
+        _no_nul(session_id)
         async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
             found = await self._views.why(connection, session_id)
             legs = await self._views.legs(connection, session_id)
         if not found:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no call with this session_id")
-        return JSONResponse({"session_id": session_id, "legs": legs, "revisions": found})
+        body = {"session_id": session_id, "legs": legs, "revisions": shown(found, role), **stamped(seen)}
+        return answer(request, seen, role, body)
 
     async def calls_csv(self, request: Request) -> Response:
-        """The calls as CSV, streamed; cells that a spreadsheet would run as a formula are defused."""
-        self._allow(request, query_token=True)
-        _only(request, (*FILTERS, "access_token"))
-        headers = {"Content-Disposition": 'attachment; filename="calls.csv"'}
-        return StreamingResponse(self._csv(_filter(request)), media_type="text/csv; charset=utf-8", headers=headers)
+        """The calls as CSV, streamed; `form`: ``spreadsheet`` (no cell runs as a formula) or ``raw``."""
+        role = self._access.role(request, query_token=True)
+        parameters.only(request, (*FILTERS, "form", "access_token"))
+        self._access.may_search(request, query_token=True)
+        form = request.query_params.get("form", SPREADSHEET)
+        if form not in FORMS:
+            raise parameters.refused(f"form is one of {', '.join(FORMS)}")
+        return exports.csv_answer(self._views, parameters.call_filter(request), role, form)
 
-    async def _csv(self, wanted: CallFilter) -> AsyncIterator[str]:
-        yield _csv_line(CSV_COLUMNS)
-        after: Cursor | None = None
-        async with self._views.store.reading() as connection:
-            while True:
-                page, after = await self._views.calls(connection, wanted, LIMIT_MAX, after)
-                yield "".join(_csv_line(_csv_cells(call)) for call in page)
-                if after is None:
-                    return
+    async def calls_ndjson(self, request: Request) -> Response:
+        """The calls, one JSON object to a line, streamed."""
+        role = self._access.role(request, query_token=True)
+        parameters.only(request, (*FILTERS, "access_token"))
+        self._access.may_search(request, query_token=True)
+        return exports.ndjson_answer(self._views, parameters.call_filter(request), role)
 
     async def stream(self, request: Request) -> Response:
         """The event stream."""
-        self._allow(request, query_token=True)
-        _only(request, ("access_token",))
+        role = self._access.role(request, query_token=True)
+        parameters.only(request, ("access_token",))
         try:
-            messages = await self._stream.subscribe(request.headers.get("last-event-id"), self._views.snapshot)
+            messages = await self._stream.subscribe(request.headers.get("last-event-id"), self._views.snapshot, role)
         except TooManyClientsError:
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -172,93 +171,10 @@ class Api:
                 self._metrics.gauge("agents", pbx, status.value).set(counts[pbx, status.value])
         return exposition(self._metrics)
 
-    def _allow(self, request: Request, *, query_token: bool = False) -> None:
-        tokens = self._settings.tokens
-        if not tokens:
-            return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        sent = given if scheme.lower() == "bearer" else ""
-        if not sent and query_token:
-            sent = request.query_params.get("access_token", "")
-        matches = [hmac.compare_digest(sent.strip().encode("utf-8", "surrogatepass"), token) for token in tokens]
-        if not any(matches):
-            raise Refused(
-                HTTPStatus.UNAUTHORIZED,
-                "send a token of PROJECTIONS_API_TOKENS as bearer",
-                {"WWW-Authenticate": "Bearer"},
-            )
 
-
-def _only(request: Request, known: tuple[str, ...]) -> None:
-    unknown = sorted(set(request.query_params.keys()) - set(known))
-    repeated = sorted({name for name in known if len(request.query_params.getlist(name)) > 1})
-    if unknown or repeated:
-        what = f"unknown: {', '.join(unknown)}" if unknown else f"given more than once: {', '.join(repeated)}"
-        raise Refused(HTTPStatus.BAD_REQUEST, f"query parameters {what[:200]}; known: {', '.join(known) or 'none'}")
-
-
-def _filter(request: Request) -> CallFilter:
-    given = {name: request.query_params.get(name) for name in FILTERS}
-    for name, words in WORDS.items():
-        if given[name] is not None and given[name] not in set(words):
-            raise Refused(HTTPStatus.BAD_REQUEST, f"{name} is one of {', '.join(words)}")
-    if any("\0" in value for value in given.values() if value is not None):
-        raise Refused(HTTPStatus.BAD_REQUEST, "no parameter holds a NUL character")
-    return CallFilter(
-        pbx=given["pbx"],
-        agent=given["agent"],
-        direction=given["direction"],
-        status=given["status"],
-        outcome=given["outcome"],
-        number=given["number"],
-        began_from=_time(given["from"], "from"),
-        began_to=_time(given["to"], "to"),
-    )
-
-
-def _time(text: str | None, name: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return times.from_text(text.replace(" ", "+"))  # a plus in a query arrives as a blank
-    except (ValueError, OverflowError):
-        raise Refused(HTTPStatus.BAD_REQUEST, f"{name} is an RFC 3339 time such as 2026-11-24T08:00:00Z") from None
-
-
-def _limit(request: Request) -> int:
-    text = request.query_params.get("limit", str(LIMIT_DEFAULT))
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= LIMIT_MAX:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"limit is 1 to {LIMIT_MAX}")
-    return int(text)
-
-
-def _encoded(cursor: Cursor) -> str:
-    text = f"{times.to_text(cursor.first_received_at)} {cursor.session_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _cursor(request: Request) -> Cursor | None:
-    text = request.query_params.get("cursor")
-    if text is None:
-        return None
-    try:
-        decoded = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)).decode("ascii")
-        at, session_id = decoded.split(" ")
-        return Cursor(times.from_text(at), session_id)
-    except (ValueError, binascii.Error):
-        raise Refused(HTTPStatus.BAD_REQUEST, "cursor is the next_cursor of an earlier answer, unchanged") from None
-
-
-def _csv_cells(call: dict[str, Any]) -> list[str]:
-    flat = {**call, **call["agent"]}
-    cells = ["" if flat[name] is None else str(flat[name]) for name in CSV_COLUMNS]
-    return [f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells]
-
-
-def _csv_line(cells: list[str] | tuple[str, ...]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(cells)
-    return text.getvalue()
+def _no_nul(*words: str) -> None:
+    if any("\0" in word for word in words):
+        raise Refused(HTTPStatus.NOT_FOUND, "nothing has a NUL character in its name")
 
 
 async def _page(_request: Request) -> Response:
@@ -279,6 +195,10 @@ def application(api: Api, metrics: Metrics) -> Starlette:
         "/api/v1/agents/{pbx}/{extension}": ("agent", api.agent),
         "/api/v1/calls": ("calls", api.calls),
         "/api/v1/calls.csv": ("calls.csv", api.calls_csv),
+        "/api/v1/calls.ndjson": ("calls.ndjson", api.calls_ndjson),
+        "/api/v1/figures": ("figures", api.figures.figures),
+        "/api/v1/figures/series": ("series", api.figures.series),
+        "/api/v1/figures/durations": ("durations", api.figures.durations),
         "/api/v1/calls/{session_id}": ("call", api.call),
         "/api/v1/calls/{session_id}/why": ("why", api.why),
         "/api/v1/stream": ("stream", api.stream),

@@ -3,30 +3,69 @@
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import models_json_schema
 
 from events.session import Direction, Outcome, Session, Status
-from projections.agent_status import Agent
+from events.times import Utc
+from projections.agent_status import Agent, Figures
 from projections.feeds import Feed
+from projections.figures import FIGURES
+from projections.words import FORMS, SPREADSHEET, SWITCHES
 
 Json = dict[str, Any]
 
 
-class AgentList(BaseModel):
+class Stamped(BaseModel):
+    """What an answer is as of: `position` grows with every commit, `as_of`: up to when every partition is known."""
+
+    position: int
+    as_of: Utc | None
+
+
+class AgentList(Stamped):
     """Answer of ``/api/v1/agents``."""
 
     agents: list[Agent]
 
 
-class CallPage(BaseModel):
+class FiguresAnswer(Stamped):
+    """Answer of ``/api/v1/figures``; a link lists exactly the calls that the figure counts, null: none."""
+
+    figures: Figures
+    links: dict[str, str | None]
+
+
+class Bucket(Figures):
+    """The figures of the calls that began in a span of time, its end excluded."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    begin: Utc = Field(alias="from")
+    end: Utc = Field(alias="to")
+
+
+class Series(Stamped):
+    """Answer of ``/api/v1/figures/series``."""
+
+    buckets: list[Bucket]
+
+
+class Durations(Stamped):
+    """Answer of ``/api/v1/figures/durations``: calls below each bound, and one count more for those not below any."""
+
+    bounds_s: list[int]
+    counts: list[int]
+
+
+class CallPage(Stamped):
     """Answer of ``/api/v1/calls``; `next_cursor` is null on the last page."""
 
     calls: list[Session]
     next_cursor: str | None
 
 
-class Why(BaseModel):
+class Why(Stamped):
     """Answer of ``/api/v1/calls/{session_id}/why``: the session events of the call, oldest first.
 
     `legs`: the sessions of other agents' legs of the same external call that the evidence links with this one.
@@ -54,7 +93,7 @@ class Health(BaseModel):
     feeds: list[Feed]
 
 
-MODELS = (Agent, AgentList, Session, CallPage, Why, Problem, Health)
+MODELS = (Agent, AgentList, Session, CallPage, Why, Problem, Health, FiguresAnswer, Series, Durations)
 
 
 @cache
@@ -83,13 +122,29 @@ def _paths() -> Json:
         _query("cursor", {"type": "string"}),
     ]
     token = _query("access_token", {"type": "string"})
+    form = _query("form", {"enum": list(FORMS), "default": SPREADSHEET})
+    inferred = _query("include_inferred", {"type": "boolean", "default": False})
+    bucket = _query("bucket_s", {"type": "integer", "minimum": 1, "maximum": 2_678_400, "default": 900})
     return {
         "/api/v1/agents": _get("Every agent and its status", "AgentList"),
         "/api/v1/agents/{pbx}/{extension}": _get("One agent", "Agent", [pbx, extension], missing=True),
-        "/api/v1/calls": _get("Calls, newest first by first receipt", "CallPage", page),
+        "/api/v1/calls": _get("Calls, newest first by first receipt", "CallPage", page, searched=True),
         "/api/v1/calls/{session_id}": _get("One call", "Session", [session_id], missing=True),
         "/api/v1/calls/{session_id}/why": _get("What led to a call's state", "Why", [session_id], missing=True),
-        "/api/v1/calls.csv": _get("Calls as CSV", "text/csv", [*_filters(), token]),
+        "/api/v1/calls.csv": _get("Calls as CSV", "text/csv", [*_filters(), form, token], searched=True),
+        "/api/v1/calls.ndjson": _get(
+            "Calls, one to a line", "application/x-ndjson", [*_filters(), token], searched=True
+        ),
+        "/api/v1/figures": _get(
+            " ".join(f"{one.name}: {one.meaning}" for one in FIGURES),
+            "FiguresAnswer",
+            [*_filters(), inferred],
+            searched=True,
+        ),
+        "/api/v1/figures/series": _get(
+            "The figures by spans of time", "Series", [*_filters(), bucket, inferred], searched=True
+        ),
+        "/api/v1/figures/durations": _get("How long calls lasted", "Durations", _filters(), searched=True),
         "/api/v1/stream": _get("Snapshot and changes, server-sent events", "text/event-stream", [token]),
         "/health": _get("Whether the views can be read", "Health"),
     }
@@ -103,7 +158,9 @@ def _filters() -> list[Json]:
     }
     texts = [_query(name, {"type": "string"}) for name in ("pbx", "agent", "number")]
     moments = [_query(name, {"type": "string", "format": "date-time"}) for name in ("from", "to")]
-    return [*texts, *(_query(name, {"enum": values}) for name, values in words.items()), *moments]
+    switches = [_query(name, {"type": "boolean"}) for name in SWITCHES]
+    day = _query("day", {"type": "string", "format": "date"})
+    return [*texts, *(_query(name, {"enum": values}) for name, values in words.items()), *moments, day, *switches]
 
 
 def _query(name: str, schema: Json) -> Json:
@@ -114,10 +171,12 @@ def _in_path(name: str) -> Json:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _get(summary: str, answer: str, parameters: list[Json] | None = None, *, missing: bool = False) -> Json:
+def _get(
+    summary: str, answer: str, parameters: list[Json] | None = None, *, missing: bool = False, searched: bool = False
+) -> Json:
     is_text = "/" in answer
     content = {answer: {"schema": {"type": "string"}}} if is_text else {"application/json": {"schema": _ref(answer)}}
-    errors = ["400", "401", "503", *(["404"] if missing else [])]
+    errors = ["400", "401", "503", *(["404"] if missing else []), *(["403"] if searched else [])]
     return {
         "get": {
             "summary": summary,

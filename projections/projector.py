@@ -168,10 +168,12 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             await self._store.put_agents(connection, _agent_rows(rows))
             await self._store.advance(connection, steps)
             agents = await self._views.agents(connection, keys) if keys else []
+            figures = await self._views.today(connection) if rows else {}
         self._next |= {step.partition: step.position.next_offset for step in steps}
         return {
             "calls": [one.event.session.model_dump(mode="json") for one in folded(told).values()],
             "agents": [agent.model_dump(mode="json") for agent in agents],
+            "figures": figures,
         }
 
     def _steps(self, records: Sequence[ConsumerRecord], progress: Mapping[int, FeedProgress]) -> list[Advance]:

@@ -7,7 +7,9 @@ from sqlalchemy.exc import ArgumentError
 from events.kafka import KafkaSettings
 from events.pbx import PbxSettings
 from events.settings import ConfigurationError
+from projections.access import FULL, MASKED
 
+ROLES = (FULL, MASKED)
 DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 
 
@@ -20,7 +22,7 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
         default=None, description="postgresql://… or sqlite:///…; empty: SQLite under DATA_DIR."
     )
     projections_api_tokens: SecretStr = Field(
-        default=SecretStr(""), description="Valid bearer tokens, comma-separated; empty: no authentication."
+        default=SecretStr(""), description="Bearer tokens, comma-separated: TOKEN, or TOKEN:masked; empty: none."
     )
     projections_feed_silent_s: float = Field(
         default=30.0, gt=0, description="Seconds without progress after which agents are unknown."
@@ -43,10 +45,17 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
     )
 
     @property
-    def tokens(self) -> tuple[bytes, ...]:
-        """The valid bearer tokens; empty when there is no authentication."""
-        words = self.projections_api_tokens.get_secret_value().split(",")
-        return tuple(word.strip().encode() for word in words if word.strip())
+    def tokens(self) -> dict[bytes, str]:
+        """The valid bearer tokens, each with its role; empty when there is no authentication."""
+        found: dict[bytes, str] = {}
+        for word in self.projections_api_tokens.get_secret_value().split(","):
+            token, _, role = word.strip().partition(":")
+            if role not in {"", *ROLES} or (role and not token):
+                message = f"PROJECTIONS_API_TOKENS: a token is TOKEN or TOKEN:ROLE; roles: {', '.join(ROLES)}"
+                raise ConfigurationError(message)
+            if token:
+                found[token.encode()] = role or FULL
+        return found
 
     @property
     def database_url(self) -> URL:

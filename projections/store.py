@@ -30,8 +30,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from events.session import Status
 from events.settings import ConfigurationError
-from projections.agent_status import AgentFacts, OpenCall, Tally
+from projections.agent_status import AgentFacts, OpenCall
 from projections.call_log import Row
+from projections.counting import AMOUNTS, KINDS, tally_of
 from projections.tables import SCHEMA_VERSION, agents, calls, meta, metadata, offsets, revisions
 
 IMMEDIATE: Final = "callstream_immediate"
@@ -67,6 +68,25 @@ class Position:
 
     next_offset: int
     stream_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one answer is as of.
+
+    `position`: the session events folded into it, of all partitions together: it grows with every commit, so two
+    answers of one database with the same position tell of the same rows.
+    `stream_times`: up to when each partition is known.
+    """
+
+    position: int
+    stream_times: Mapping[int, datetime | None]
+
+    @property
+    def as_of(self) -> datetime | None:
+        """Up to when every partition is known."""
+        known = [at for at in self.stream_times.values() if at is not None]
+        return min(known) if known and len(known) == len(self.stream_times) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +134,13 @@ class Store:
         async with self.reading() as connection:
             rows = await connection.execute(select(offsets).where(offsets.c.topic == self._topic))
             return {row.partition: Position(row.next_offset, row.stream_time) for row in rows}
+
+    async def seen(self, connection: AsyncConnection) -> Seen:
+        """The position of everything that this transaction reads."""
+        found = await connection.execute(select(offsets).where(offsets.c.topic == self._topic))
+        rows = found.all()
+        times = {row.partition: row.stream_time for row in rows}
+        return Seen(sum(row.next_offset for row in rows), times)
 
     async def advance(self, connection: AsyncConnection, steps: Iterable[Advance]) -> None:
         """Move the offsets, guarded by the expected ones; raises ForeignWriterError when one is not as expected."""
@@ -207,8 +234,8 @@ def _fact_queries(*, of_some: bool) -> _FactQueries:
     # One step into the index per agent, however many calls it ever had.
     of_agent = and_(c.pbx == agents.c.pbx, c.extension == agents.c.extension)
     free = select(func.max(c.closed_at)).where(of_agent).scalar_subquery().label("free")
-    groups = (c.extension, c.direction, c.outcome, c.status)
-    tallies = select(*groups, func.count().label("calls"), func.coalesce(func.sum(c.duration_s), 0).label("talk_s"))
+    groups = (c.extension, *KINDS)
+    tallies = select(*groups, *AMOUNTS)
     return _FactQueries(
         these(select(agents, free), agents).order_by(agents.c.extension),
         these(select(c.extension, c.session_id, c.began_at).where(c.status == Status.OPEN.value), calls),
@@ -233,8 +260,7 @@ async def _facts(
             found[row.extension][0].open_calls.append(OpenCall(row.session_id, row.began_at))
     for row in await connection.execute(queries.tallies, given):
         if row.extension in found:
-            tally = Tally(row.direction, row.outcome, row.status, row.calls, int(row.talk_s))
-            found[row.extension][0].tallies.append(tally)
+            found[row.extension][0].tallies.append(tally_of(row))
     return list(found.values())
 
 

@@ -8,12 +8,13 @@ Source: the WHATWG HTML standard, server-sent events.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import orjson
 
 from events.metrics import Metrics
+from projections.access import FULL, shown
 
 KEEP_ALIVE_S: Final = 10.0
 RETRY_MS: Final = 1_000
@@ -21,12 +22,22 @@ RETRY_MS: Final = 1_000
 Snapshot = Callable[[], Awaitable[object]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Message:
-    """One message of the stream, ready to be sent."""
+    """One message of the stream; for each role it is encoded when the first client of that role is sent it."""
 
     number: int
-    data: bytes
+    head: bytes
+    data: Any
+    encoded: dict[str, bytes] = field(default_factory=dict)
+
+    def to(self, role: str) -> bytes:
+        """The message as this role sees it, ready to be sent."""
+        found = self.encoded.get(role)
+        if found is None:
+            body = orjson.dumps(shown(self.data, role), option=orjson.OPT_UTC_Z)
+            found = self.encoded[role] = self.head + body + b"\n\n"
+        return found
 
 
 class TooManyClientsError(Exception):
@@ -51,7 +62,7 @@ class Stream:
     def publish(self, name: str, data: object) -> None:
         """Send to every client; call it while holding `lock`, right after the commit that the data tells of."""
         self._number += 1
-        message = Message(self._number, self._encoded(name, data))
+        message = self._message(name, data)
         self._history.append(message)
         for client, queue in list(self._queues.items()):
             if queue.qsize() >= self._queue_max:
@@ -67,7 +78,7 @@ class Stream:
             queue.put_nowait(None)
         self._queues.clear()
 
-    async def subscribe(self, last_event_id: str | None, snapshot: Snapshot) -> AsyncIterator[bytes]:
+    async def subscribe(self, last_event_id: str | None, snapshot: Snapshot, role: str = FULL) -> AsyncIterator[bytes]:
         """What one client is sent, for ever; raises TooManyClientsError before the first byte."""
         if len(self._queues) >= self._clients_max:
             raise TooManyClientsError
@@ -76,20 +87,20 @@ class Stream:
         async with self.lock:
             first = self._missed(last_event_id)
             if first is None:
-                first = [Message(self._number, self._encoded("snapshot", await snapshot()))]
+                first = [self._message("snapshot", await snapshot())]
             self._client += 1
             client = self._client
             self._queues[client] = queue
-        return self._messages(client, first, queue)
+        return self._messages(client, first, queue, role)
 
     async def _messages(
-        self, client: int, first: list[Message], queue: "asyncio.Queue[Message | None]"
+        self, client: int, first: list[Message], queue: "asyncio.Queue[Message | None]", role: str
     ) -> AsyncIterator[bytes]:
         self._metrics.gauge("stream_clients").inc()
         try:
             yield f"retry: {RETRY_MS}\n\n".encode()
             for message in first:
-                yield message.data
+                yield message.to(role)
             while True:
                 try:
                     async with asyncio.timeout(KEEP_ALIVE_S):
@@ -99,7 +110,7 @@ class Stream:
                     continue
                 if waiting is None:
                     return
-                yield waiting.data
+                yield waiting.to(role)
         finally:
             self._queues.pop(client, None)
             self._metrics.gauge("stream_clients").dec()
@@ -115,6 +126,6 @@ class Stream:
             return None
         return [message for message in self._history if message.number > last]
 
-    def _encoded(self, name: str, data: object) -> bytes:
+    def _message(self, name: str, data: object) -> Message:
         head = f"id: {self._life}-{self._number}\nevent: {name}\ndata: ".encode()
-        return head + orjson.dumps(data, option=orjson.OPT_UTC_Z) + b"\n\n"
+        return Message(self._number, head, data)

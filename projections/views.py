@@ -7,33 +7,21 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Select, and_, func, or_, select, union
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events import numbers
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session import Status
+from projections import counting, filters
 from projections.agent_status import Agent, agent_of
 from projections.feeds import Feed, Feeds
+from projections.figures import figures_of
+from projections.filters import CallFilter
 from projections.store import AgentKey, Store
 from projections.tables import calls, revisions
 
 SNAPSHOT_CALLS: Final = 50
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class CallFilter:
-    """What calls are asked for; null: any. `number` in any spelling; `began_from` to `began_to` is half open."""
-
-    pbx: str | None = None
-    agent: str | None = None
-    direction: str | None = None
-    status: str | None = None
-    outcome: str | None = None
-    number: str | None = None
-    began_from: datetime | None = None
-    began_to: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +77,7 @@ class Views:
     def matching(self, wanted: CallFilter, after: Cursor | None = None) -> Select[Any]:
         """The query for calls, newest first."""
         c = calls.c
-        said = {c.pbx: wanted.pbx, c.extension: wanted.agent, c.direction: wanted.direction}
-        said |= {c.status: wanted.status, c.outcome: wanted.outcome}
-        conditions = [column == value for column, value in said.items() if value is not None]
-        if wanted.number is not None:
-            conditions.append(self._has_number(wanted.number))
-        if wanted.began_from is not None:
-            conditions.append(c.began_at >= wanted.began_from)
-        if wanted.began_to is not None:
-            conditions.append(c.began_at < wanted.began_to)
+        conditions = self.conditions(wanted)
         if after is not None:
             same = and_(c.first_received_at == after.first_received_at, c.session_id < after.session_id)
             conditions.append(or_(c.first_received_at < after.first_received_at, same))
@@ -107,16 +87,15 @@ class Views:
             .order_by(c.first_received_at.desc(), c.session_id.desc())
         )
 
-    def _has_number(self, text: str) -> Any:
-        """Either party's number is the same: equal digits, or a suffix of seven digits or more."""
-        digits = numbers.party(text, self.pbxs[DEFAULT_PBX].country).digits
-        suffix = digits[-numbers.SUFFIX_DIGITS_MIN :]
-        columns = (calls.c.caller_digits, calls.c.callee_digits)
-        if len(digits) < numbers.SUFFIX_DIGITS_MIN:
-            return or_(*(column == digits for column in columns))
-        # A stored number may be the shorter one: all but the first digits of what is asked for.
-        shorter = [digits[begin:] for begin in range(1, len(digits) - len(suffix) + 1)]
-        return or_(*(or_(column.endswith(digits, autoescape=True), column.in_(shorter)) for column in columns))
+    def conditions(self, wanted: CallFilter) -> list[ColumnElement[bool]]:
+        """What the rows of `wanted` have in common."""
+        return list(filters.conditions(wanted, self.pbxs[DEFAULT_PBX].country))
+
+    async def today(self, connection: AsyncConnection) -> Json:
+        """The figures of each PBX's calls of its local day."""
+        days = self.days(datetime.now(UTC))
+        found = await counting.day_tallies(connection, days)
+        return {pbx: {"day": days[pbx], **figures_of(tallies)} for pbx, tallies in found.items()}
 
     async def call(self, connection: AsyncConnection, session_id: str) -> Json | None:
         """One call."""
@@ -152,4 +131,6 @@ class Views:
                 "agents": [agent.model_dump(mode="json") for agent in await self.agents(connection)],
                 "calls": list(known.values()),
                 "feeds": [feed.model_dump(mode="json") for feed in self.pbx_feeds()],
+                "figures": await self.today(connection),
+                "position": (await self.store.seen(connection)).position,
             }

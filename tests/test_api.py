@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session import Session
+from projections.access import masked_number
 from projections.agent_status import Agent
 from projections.api import Api, application
 from projections.feeds import Feeds
@@ -22,6 +24,7 @@ from projections.settings import ProjectionsSettings
 from projections.store import open_store
 from projections.stream import Stream
 from projections.views import Views
+from tests.builders import X, Y
 from tests.test_views import put, some_calls
 
 
@@ -61,6 +64,7 @@ async def test_every_answer_has_the_shape_that_the_document_gives_it(tmp_path: P
 @pytest.mark.parametrize(
     "query",
     [
+        "inferred=yes", "day=20261124", "day=today", "closed=1",
         "colour=red", "limit=0", "limit=1001", "limit=x", "limit=²", "cursor=nonsense", "cursor=%00", "status=closed",
         "direction=sideways", "from=yesterday", "to=2026-01-01T00:00:00", "number=%00", "pbx=a&pbx=b",
     ],
@@ -96,9 +100,56 @@ async def test_with_tokens_only_who_has_one_sees_calls(tmp_path: Path) -> None:
         assert (await client.get("/")).status_code == 200, "the page itself holds no data"
 
 
+async def test_a_masked_token_sees_no_number_anywhere_and_cannot_search_one(tmp_path: Path) -> None:
+    async with client_of(tmp_path, projections_api_tokens="one,two:masked") as client:
+        masked = {"Authorization": "Bearer two"}
+        page = (await client.get("/api/v1/calls?limit=1000", headers=masked)).json()["calls"]
+        assert "+41 22 555 ** **" in {call["caller"] for call in page}
+        paths = ["/api/v1/calls.csv?form=raw", "/api/v1/calls.ndjson", "/api/v1/agents"]
+        paths += [f"/api/v1/calls/{call['session_id']}{more}" for call in page for more in ("", "/why")]
+        for path in paths:
+            text = (await client.get(path, headers=masked)).text
+            assert X not in text
+            assert Y not in text
+        plain = (await client.get("/api/v1/calls.ndjson?access_token=one")).text
+        assert X in plain, "the full token sees what the masked one does not"
+        for path in ("/api/v1/calls", "/api/v1/figures", "/api/v1/calls.csv", "/api/v1/calls.ndjson"):
+            assert (await client.get(f"{path}?number=5551234", headers=masked)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ("+41225551234", "+41 22 555 ** **"), ("0225551234", "22555****"), ("201", "201"), ("anonymous", "anonymous"),
+        ("Jane Doe", "***"), ('"Jane Doe" <sip:+41225551234@pbx>', "+41 22 555 ** **"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_masked_number_hides_its_last_four_digits_and_every_name(sent: str, seen: str) -> None:
+    assert masked_number(sent) == seen
+
+
+async def test_who_has_an_answer_already_is_told_so(tmp_path: Path) -> None:
+    async with client_of(tmp_path) as client:
+        for path in ("/api/v1/calls", "/api/v1/agents", "/api/v1/figures"):
+            first = await client.get(path)
+            assert first.headers["etag"].startswith('W/"')
+            again = await client.get(path, headers={"If-None-Match": first.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_the_lines_of_the_ndjson_are_the_calls(tmp_path: Path) -> None:
+    async with client_of(tmp_path) as client:
+        lines = (await client.get("/api/v1/calls.ndjson")).text.splitlines()
+        page = (await client.get("/api/v1/calls?limit=1000")).json()["calls"]
+        assert [json.loads(line) for line in lines] == page
+        raw = list(csv.DictReader(io.StringIO((await client.get("/api/v1/calls.csv?form=raw")).text)))
+        assert [row["caller"] for row in raw] == [call["caller"] or "" for call in page]
+        assert (await client.get("/api/v1/calls.csv?form=excel")).status_code == 400
+
+
 async def test_the_csv_holds_every_call_and_no_formula(tmp_path: Path) -> None:
     async with client_of(tmp_path) as client:
-        answer = await client.get("/api/v1/calls.csv")
+        answer = await client.get("/api/v1/calls.csv?form=spreadsheet")
         rows = list(csv.DictReader(io.StringIO(answer.text)))
         page = (await client.get("/api/v1/calls?limit=1000")).json()["calls"]
         assert [row["session_id"] for row in rows] == [call["session_id"] for call in page]

@@ -31,7 +31,7 @@ DECIDING = sorted(
         if path.stem not in {"__main__", "app", "commands", "diff", "owner", "progress", "replay"}
         and path.stem not in {"restore", "runner", "settings", "transaction", "working"}
     }
-    | {f"projections/{name}.py" for name in ("agent_status", "call_log", "feeds", "openapi")}
+    | {f"projections/{name}.py" for name in ("agent_status", "call_log", "feeds", "figures", "openapi", "words")}
     | {
         f"ingest/{name}.py"
         for name in ("accepted", "authentication", "openapi", "rates", "recovery", "runs", "segments", "ticks")

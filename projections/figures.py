@@ -1,0 +1,144 @@
+"""The figures: each is defined here and nowhere else, with its meaning and the calls that it counts. Pure.
+
+A figure is worked out from tallies (so many calls of a kind), and its rows are named in the words of the call filters
+(``/api/v1/calls?…``), so that what a tile shows and what its link lists are the same calls by construction. API, event
+stream, agents and Prometheus all use `figures_of`. Inferred ends are left out of averages unless asked for.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlencode
+
+Value = int | float | None
+Rows = Mapping[str, str]
+"""Calls, in the words of the call filters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """So many calls of one direction, outcome and status, with a reported duration or not, and their talk time."""
+
+    direction: str
+    outcome: str
+    status: str
+    has_duration: bool
+    calls: int
+    talk_s: int
+
+    def word(self, name: str) -> str:
+        """What the call filter `name` says of these calls."""
+        match name:
+            case "direction":
+                return self.direction
+            case "outcome":
+                return self.outcome
+            case "status":
+                return self.status
+            case "closed":
+                return _said(self.status != "open")
+            case "inferred":
+                return _said(self.status == "end_missed")
+            case "has_duration":
+                return _said(self.has_duration)
+            case _:
+                raise KeyError(name)
+
+
+class Kind(StrEnum):
+    """How a figure is had from its calls."""
+
+    COUNT = "count"
+    TALK = "talk"
+    MEAN = "mean"
+    SHARE = "share"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: of which calls (`rows`), how (`kind`), in what unit; a share is of the calls in `whole`."""
+
+    name: str
+    meaning: str
+    unit: str
+    kind: Kind
+    rows: Rows
+    whole: Rows | None = None
+
+    def counted(self, *, include_inferred: bool) -> Rows:
+        """The calls it counts; an average leaves inferred ends out unless they are asked for."""
+        if self.kind is Kind.MEAN and not include_inferred:
+            return {**self.rows, "inferred": "false"}
+        return self.rows
+
+
+FIGURES: Final = (
+    Figure("calls", "Calls that began.", "calls", Kind.COUNT, {}),
+    Figure("open", "Calls that go on, as far as is known.", "calls", Kind.COUNT, {"status": "open"}),
+    Figure("answered", "Calls that somebody took.", "calls", Kind.COUNT, {"outcome": "answered"}),
+    Figure("missed", "Inbound calls that nobody took.", "calls", Kind.COUNT, {"outcome": "missed"}),
+    Figure("not_answered", "Outbound calls that nobody took.", "calls", Kind.COUNT, {"outcome": "not_answered"}),
+    Figure("talk_s", "Talk time as reported, all calls together.", "s", Kind.TALK, {"has_duration": "true"}),
+    Figure(
+        "average_handling_s",
+        "Mean talk time of the answered calls whose duration was reported.",
+        "s",
+        Kind.MEAN,
+        {"outcome": "answered", "has_duration": "true"},
+    ),
+    Figure("inferred_ends", "Calls whose end nobody reported.", "calls", Kind.COUNT, {"inferred": "true"}),
+    Figure(
+        "inferred_share",
+        "Part of the closed calls whose end nobody reported.",
+        "share",
+        Kind.SHARE,
+        {"inferred": "true"},
+        {"closed": "true"},
+    ),
+)
+
+
+def figures_of(tallies: Iterable[Tally], *, include_inferred: bool = False) -> dict[str, Value]:
+    """Every figure by its name; null where there is nothing to average or to be a part of."""
+    known = list(tallies)
+    return {figure.name: _value(figure, known, include_inferred=include_inferred) for figure in FIGURES}
+
+
+def links_of(given: Rows, *, include_inferred: bool = False) -> dict[str, str | None]:
+    """For each figure of the calls that `given` filters, where exactly its rows are listed; null: there can be none."""
+    found: dict[str, str | None] = {}
+    for figure in FIGURES:
+        rows = figure.counted(include_inferred=include_inferred)
+        contradicts = any(given.get(name, word) != word for name, word in rows.items())
+        query = urlencode({**given, **rows})
+        found[figure.name] = None if contradicts else f"/api/v1/calls?{query}" if query else "/api/v1/calls"
+    return found
+
+
+def of_direction(tallies: Iterable[Tally], direction: str) -> list[Tally]:
+    """The tallies of one direction."""
+    return [tally for tally in tallies if tally.direction == direction]
+
+
+def _value(figure: Figure, tallies: list[Tally], *, include_inferred: bool) -> Value:
+    mine = _matching(tallies, figure.counted(include_inferred=include_inferred))
+    calls, talk_s = sum(tally.calls for tally in mine), sum(tally.talk_s for tally in mine)
+    match figure.kind:
+        case Kind.COUNT:
+            return calls
+        case Kind.TALK:
+            return talk_s
+        case Kind.MEAN:
+            return round(talk_s / calls, 3) if calls else None
+        case Kind.SHARE:
+            whole = sum(tally.calls for tally in _matching(tallies, figure.whole or {}))
+            return round(calls / whole, 6) if whole else None
+
+
+def _matching(tallies: list[Tally], rows: Rows) -> list[Tally]:
+    return [tally for tally in tallies if all(tally.word(name) == word for name, word in rows.items())]
+
+
+def _said(value: bool) -> str:  # noqa: FBT001 - the value itself, not a switch
+    return "true" if value else "false"

@@ -1,0 +1,95 @@
+"""Routes of the figures: all of them for any calls, by spans of time, and how long calls were."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from events import times
+from projections import counting, parameters
+from projections.access import Access
+from projections.answers import answer, stamped
+from projections.figures import figures_of, links_of
+from projections.filters import CallFilter
+from projections.views import Views
+from projections.words import FILTERS
+
+BUCKET_S: Final = 900
+BUCKETS_MAX: Final = 1_000
+DAY_S: Final = 86_400
+Json = dict[str, Any]
+
+
+class FiguresApi:
+    """What the routes need."""
+
+    def __init__(self, access: Access, views: Views) -> None:
+        """Only keeps what it is given."""
+        self._access = access
+        self._views = views
+
+    async def figures(self, request: Request) -> Response:
+        """Every figure of the calls that the filters name, each with where its rows are."""
+        role = self._access.role(request)
+        parameters.only(request, (*FILTERS, "include_inferred"))
+        wanted, inferred = self._wanted(request)
+        async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
+            found = await counting.tallies(connection, self._views.conditions(wanted))
+        body = {
+            "figures": figures_of(found, include_inferred=inferred),
+            "links": links_of(parameters.given_filters(request), include_inferred=inferred),
+            **stamped(seen),
+        }
+        return answer(request, seen, role, body)
+
+    async def series(self, request: Request) -> Response:
+        """The figures of each span of `bucket_s`, one after the other, `from` to `to` (default: the last day)."""
+        role = self._access.role(request)
+        parameters.only(request, (*FILTERS, "bucket_s", "include_inferred"))
+        wanted, inferred = self._wanted(request)
+        bucket_s = parameters.whole(request, "bucket_s", BUCKET_S, 1, 31 * DAY_S)
+        begin, end = _span(wanted, bucket_s)
+        narrowed = self._views.conditions(replace(wanted, began_from=begin, began_to=end))
+        async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
+            found = await counting.bucket_tallies(connection, narrowed, begin, bucket_s)
+        buckets: list[Json] = []
+        edge = begin
+        while edge < end:
+            following = min(edge + timedelta(seconds=bucket_s), end)
+            figures = figures_of(found.get(len(buckets), ()), include_inferred=inferred)
+            buckets.append({"from": times.to_text(edge), "to": times.to_text(following), **figures})
+            edge = following
+        return answer(request, seen, role, {"buckets": buckets, **stamped(seen)})
+
+    async def durations(self, request: Request) -> Response:
+        """How many calls lasted how long, of those whose duration was reported."""
+        role = self._access.role(request)
+        parameters.only(request, FILTERS)
+        wanted, _ = self._wanted(request)
+        async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
+            counts = await counting.durations(connection, self._views.conditions(wanted))
+        body = {"bounds_s": list(counting.DURATION_BOUNDS_S), "counts": counts, **stamped(seen)}
+        return answer(request, seen, role, body)
+
+    def _wanted(self, request: Request) -> tuple[CallFilter, bool]:
+        self._access.may_search(request)
+        return parameters.call_filter(request), bool(parameters.switch(request, "include_inferred"))
+
+
+def _span(wanted: CallFilter, bucket_s: int) -> tuple[datetime, datetime]:
+    now_s = int(datetime.now(UTC).timestamp())
+    end = wanted.began_to or datetime.fromtimestamp(now_s - now_s % bucket_s + bucket_s, UTC)
+    try:
+        begin = wanted.began_from or end - timedelta(seconds=DAY_S)
+    except OverflowError:
+        raise parameters.refused("from and to are times of calls") from None
+    if begin.microsecond or end.microsecond:
+        raise parameters.refused("from and to are whole seconds here")
+    if (end - begin).total_seconds() > BUCKETS_MAX * bucket_s:
+        raise parameters.refused(f"from, to and bucket_s make more than {BUCKETS_MAX} buckets; take a longer bucket_s")
+    return begin, end

@@ -1,0 +1,142 @@
+"""Numbers agree by construction: on both databases each figure is what its own rows add up to."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete
+from sqlalchemy.engine import make_url
+
+from events.metrics import Metrics
+from events.session import Outcome, Status
+from projections.api import Api, application
+from projections.figures import FIGURES, Tally, figures_of, links_of
+from projections.settings import ProjectionsSettings
+from projections.store import Store, open_store
+from projections.stream import Stream
+from projections.tables import calls
+from tests.builders import T0
+from tests.test_views import put, some_calls, views_of
+
+ENDED = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(list(Status)),
+        "outcome": st.sampled_from(list(Outcome)),
+        "duration_s": st.none() | st.integers(0, 5_000),
+        "began_s": st.integers(-90_000, 90_000),
+    }
+)
+GIVEN = st.sampled_from(["", "status=ended", "outcome=missed", "inferred=true", "closed=true", "day=2026-11-24"])
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """An empty store, once on each database."""
+    opened = await open_store(make_url(database_url), "sessions")
+    yield opened
+    await opened.close()
+
+
+def client_of(store: Store, tmp_path: Path) -> httpx.AsyncClient:
+    """The API over that store."""
+    metrics = Metrics("projections")
+    stream = Stream("life", metrics, 10, 10, 10)
+    app = application(Api(ProjectionsSettings(data_dir=tmp_path), views_of(store), stream, metrics), metrics)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
+
+
+async def fill(store: Store, kinds: list[dict[str, Any]]) -> None:
+    """Replace what is there by one call of each kind."""
+    async with store.writing() as connection:
+        await connection.execute(delete(calls))
+    (told,) = some_calls(1)[:1]
+    made = []
+    for number, kind in enumerate(kinds):
+        began = T0 + timedelta(seconds=kind["began_s"])
+        said = {"status": kind["status"], "outcome": kind["outcome"], "duration_s": kind["duration_s"]}
+        session = told.event.session.model_copy(update={**said, "session_id": f"s{number}", "started_at": began})
+        event = told.event.model_copy(update={"session": session, "session_id": f"s{number}"})
+        made.append(type(told)(0, event, told.value))
+    await put(store, made)
+
+
+def by_hand(name: str, rows: list[dict[str, Any]]) -> Any:
+    """The figure, from the calls that its link lists."""
+    talks = [call["duration_s"] for call in rows]
+    match name:
+        case "talk_s":
+            return sum(talks)
+        case "average_handling_s":
+            return round(sum(talks) / len(talks), 3) if talks else None
+        case _:
+            return len(rows)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kinds=st.lists(ENDED, max_size=12), query=GIVEN, include_inferred=st.booleans())
+async def test_every_figure_is_what_its_rows_add_up_to(
+    store: Store, tmp_path: Path, kinds: list[dict[str, Any]], query: str, *, include_inferred: bool
+) -> None:
+    await fill(store, kinds)
+    async with client_of(store, tmp_path) as client:
+        asked = f"{query}&include_inferred={str(include_inferred).lower()}"
+        answer = (await client.get(f"/api/v1/figures?{asked.lstrip('&')}")).json()
+        assert set(answer["figures"]) == {figure.name for figure in FIGURES}
+        for name, link in answer["links"].items():
+            rows = [] if link is None else (await client.get(link)).json()["calls"]
+            if name == "inferred_share":
+                everything = (await client.get(f"/api/v1/calls?{query}")).json()["calls"]
+                closed = [call for call in everything if call["status"] != "open"]
+                expected = round(len(rows) / len(closed), 6) if closed else None
+            else:
+                expected = by_hand(name, rows)
+            assert answer["figures"][name] == expected, (name, link)
+
+
+async def test_a_series_adds_up_to_the_figure_of_its_whole_span(store: Store, tmp_path: Path) -> None:
+    await put(store, some_calls(4))
+    async with client_of(store, tmp_path) as client:
+        span = f"from={T0.isoformat()[:19]}Z&to={(T0 + timedelta(minutes=11)).isoformat()[:19]}Z"
+        buckets = (await client.get(f"/api/v1/figures/series?bucket_s=90&{span}")).json()["buckets"]
+        whole = (await client.get(f"/api/v1/figures?{span}")).json()
+        assert whole["figures"]["calls"] > 0
+        for name in ("calls", "open", "answered", "missed", "talk_s", "inferred_ends"):
+            assert sum(bucket[name] for bucket in buckets) == whole["figures"][name], name
+        assert [one["to"] for one in buckets[:-1]] == [one["from"] for one in buckets[1:]]
+        for bucket in buckets:
+            inside = await client.get(f"/api/v1/calls?from={bucket['from']}&to={bucket['to']}&limit=1000")
+            assert len(inside.json()["calls"]) == bucket["calls"]
+
+
+async def test_the_histogram_holds_every_reported_duration_once(store: Store, tmp_path: Path) -> None:
+    await put(store, some_calls(4))
+    async with client_of(store, tmp_path) as client:
+        answer = (await client.get("/api/v1/figures/durations")).json()
+        rows = (await client.get("/api/v1/calls?has_duration=true&limit=1000")).json()["calls"]
+        assert len(answer["counts"]) == len(answer["bounds_s"]) + 1
+        assert sum(answer["counts"]) == len(rows) > 0
+        assert answer["counts"][0] == len([call for call in rows if call["duration_s"] < answer["bounds_s"][0]])
+
+
+def test_an_average_leaves_inferred_ends_out_unless_asked_for() -> None:
+    tallies = [
+        Tally("inbound", "answered", "ended", True, 2, 20),  # noqa: FBT003 - a tally's own field
+        Tally("inbound", "answered", "end_missed", True, 1, 100),  # noqa: FBT003 - a tally's own field
+    ]
+    assert figures_of(tallies)["average_handling_s"] == 10
+    assert figures_of(tallies, include_inferred=True)["average_handling_s"] == 40
+    assert "inferred=false" in str(links_of({})["average_handling_s"])
+    assert links_of({"outcome": "missed"})["answered"] is None, "no call is both"
