@@ -94,6 +94,8 @@ async def test_it_starts_keeps_its_data_and_leaves_no_process(tmp_path: Path) ->
     with run(tmp_path) as first:
         await first.ready()
         async with httpx.AsyncClient() as client:
+            health = (await client.get(first.url("PROJECTIONS", "/health"))).json()
+            assert [feed["status"] for feed in health["feeds"]] != ["silent"], "ready before the feed was live"
             body = start(startTime=zulu(datetime.now(UTC)))
             assert (await client.post(first.url("INGEST", "/webhook/3cx/call-event"), json=body)).status_code == 202
             await _calls(client, first, 1)

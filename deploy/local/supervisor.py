@@ -184,8 +184,13 @@ class Supervisor:
             raise ConfigurationError(message) from None
 
     async def _announce(self) -> None:
+        loop = asyncio.get_running_loop()
         for part in self._plan.parts:
-            while part.path is not None and not await asyncio.to_thread(_answers, part):  # noqa: ASYNC110 - another process
+            patience_ends_s = loop.time() + READY_TIMEOUT_S
+            while part.path is not None and (missing := await asyncio.to_thread(_missing, part)):
+                if loop.time() > patience_ends_s:
+                    say(f"{part.module}: {missing}; still waiting")
+                    patience_ends_s = loop.time() + READY_TIMEOUT_S
                 await asyncio.sleep(POLL_S)
         for name, url in self._plan.urls.items():
             say(f"{name:>10}  {url}")
@@ -263,15 +268,23 @@ class Supervisor:
                 child.kill()
 
 
-def _answers(part: Part) -> bool:
+def _missing(part: Part) -> str | None:
+    """What the part still lacks to be ready; null when it is."""
     connection = http.client.HTTPConnection(part.host, part.port, timeout=2)
     try:
         connection.request("GET", part.path or "/")
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException):
-        return False
+        return "does not answer yet"
     finally:
         connection.close()
+    if answer.status >= http.client.INTERNAL_SERVER_ERROR:
+        return f"answers {answer.status}"
+    health = json.loads(body)
     # The processors answer before they own partitions; ready means that calls are paired.
-    return answer.status < http.client.INTERNAL_SERVER_ERROR and json.loads(body).get("status") == "ok"
+    if health.get("status") != "ok":
+        return f"is {health.get('status')}"
+    # The projections answer before the first progress of each partition: a call posted then would be shown late.
+    silent = [feed["pbx"] for feed in health.get("feeds", []) if feed["status"] == "silent"]
+    return f"the feed of {', '.join(silent)} is silent" if silent else None
