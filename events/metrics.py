@@ -42,6 +42,7 @@ INGEST: Final = (
     Metric("histogram", "journal_sync_seconds", "Time of one group commit (write and fsync).", (), STEP_S),
     Metric("counter", "journal_sync_failures_total", "Group commits that failed; their requests got 503."),
     Metric("counter", "forwarded_total", "Records that Kafka acknowledged.", ("topic",)),
+    Metric("counter", "undecodable_total", "Records of the journal that are no webhook; now dead letters."),
     Metric("counter", "forward_failures_total", "Times that forwarding had to start again.", ("reason",)),
     Metric("gauge", "kafka_reachable", "1 while the last exchange with Kafka succeeded."),
     Metric("counter", "ticks_total", "Clock ticks that Kafka acknowledged."),

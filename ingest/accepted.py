@@ -10,6 +10,9 @@ import orjson
 
 from events import dead_letters, envelope, times
 from events.envelope import Envelope, Type
+from events.pbx import DEFAULT_PBX
+
+UNDECODABLE: Final = "a record of the journal that cannot be decoded; whole, its time is when it was found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,25 @@ def _text(text: str | None) -> bytes:
     return orjson.dumps(text)
 
 
-def decode(payload: bytes) -> Accepted:
-    """The webhook in a journal's payload."""
+def decode(payload: bytes) -> Accepted | None:
+    """The webhook in a journal's payload; null when it is none: another version's, or not written by `encode`."""
     end = 4 + int.from_bytes(payload[:4], "big")
-    said: dict[str, Any] = orjson.loads(payload[4:end])
-    said["received_at"] = times.from_text(said["received_at"])
-    return Accepted(**said, body=payload[end:])
+    try:
+        said: dict[str, Any] = orjson.loads(payload[4:end])
+        said["received_at"] = times.from_text(said["received_at"])
+        one = Accepted(**said, body=payload[end:])
+    except (ValueError, TypeError, KeyError):
+        return None
+    names = (one.id, one.pbx, one.key)
+    texts = (one.content_type, one.refused)
+    is_whole = all(isinstance(text, str) for text in names) and all(isinstance(text, str | None) for text in texts)
+    return one if is_whole else None
+
+
+def undecodable(payload: bytes, instance: str, sequence: int, found_at: datetime) -> Accepted:
+    """What is put into the dead letters for a payload that is no webhook: the payload whole."""
+    identity = id_of(f"{instance}/undecodable", sequence)
+    return Accepted(identity, DEFAULT_PBX, DEFAULT_PBX, found_at, None, payload, UNDECODABLE)
 
 
 def headers(accepted: Accepted, instance: str, sequence: int) -> list[tuple[str, bytes]]:

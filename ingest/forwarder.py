@@ -27,7 +27,7 @@ from events.pbx import DEFAULT_PBX
 from ingest import accepted
 from ingest.journal import Journal
 from ingest.settings import IngestSettings
-from ingest.ticks import PERIOD, Ticks
+from ingest.ticks import BEHIND_MAX, PERIOD, Ticks
 
 RECORDS_MAX: Final = 1_000
 BACKOFF_S_MIN: Final = 0.1
@@ -101,10 +101,14 @@ class Forwarder:
         """Steps 2 to 4 for records in order; a record that Kafka will never take goes to the dead letters."""
         webhooks, refused = self._settings.topic_set.webhooks, self._settings.topic_set.dead_letters
         sent_to: Counter[str] = Counter()
+        undecodable: list[int] = []
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
             deliveries = []
             for sequence, payload in records:
                 one = accepted.decode(payload)
+                if one is None:
+                    undecodable.append(sequence)
+                    one = accepted.undecodable(payload, self._journal.instance, sequence, self._clock())
                 topic = webhooks if one.refused is None and sequence != self._too_large else refused
                 headers = accepted.headers(one, self._journal.instance, sequence)
                 try:
@@ -126,6 +130,9 @@ class Forwarder:
                 self._window = 1
                 raise
         self._journal.acknowledge(records[-1][0])
+        for sequence in undecodable:
+            self._metrics.counter("undecodable_total").inc()
+            log.error("a record of the journal cannot be decoded; it is in the dead letters", sequence=sequence)
         for topic, count in sent_to.items():
             self._metrics.counter("forwarded_total", topic).inc(count)
 
@@ -141,15 +148,27 @@ class Forwarder:
         )
         return sent
 
-    def _oldest_waiting(self, unread: bytes | None) -> datetime | None:
-        payload = unread or self._journal.oldest_waiting()
-        return None if payload is None else accepted.decode(payload).received_at
+    async def oldest_waiting(self) -> datetime | None:
+        """When the first webhook was received that Kafka has not acknowledged; null when nothing waits.
+
+        Of records that cannot be decoded nobody knows it: behind many of them it is taken for just too long ago for
+        a tick.
+        """
+        unread = await self._journal.read(self._journal.acknowledged, 1) if self._journal.depth else []
+        payload = unread[0][1] if unread else self._journal.oldest_waiting()
+        if payload is None:
+            return None
+        if (first := accepted.decode(payload)) is not None:
+            return first.received_at
+        for _, following in await self._journal.read(self._journal.acknowledged, RECORDS_MAX):
+            if (one := accepted.decode(following)) is not None:
+                return one.received_at
+        return self._clock() - BEHIND_MAX * 2
 
     async def _tick(self, producer: AIOKafkaProducer) -> None:
         """Step 5; the time is just before whatever was accepted and is not acknowledged yet."""
-        unread = await self._journal.read(self._journal.acknowledged, 1) if self._journal.depth else []
-        now = self._clock()
-        due = self._ticks.due(now, self._oldest_waiting(unread[0][1] if unread else None))
+        oldest = await self.oldest_waiting()
+        due = self._ticks.due(self._clock(), oldest)
         if not due:
             return
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):

@@ -269,10 +269,8 @@ class Door:
 
     async def _oldest_age_s(self) -> float:
         """Age of the first record that Kafka has not acknowledged; 0 when there is none."""
-        oldest = await self._journal.read(self._journal.acknowledged, 1) if self._journal.depth else []
-        if not oldest:
-            return 0.0
-        return max(0.0, (self._clock() - accepted.decode(oldest[0][1]).received_at).total_seconds())
+        oldest = await self._forwarder.oldest_waiting()
+        return 0.0 if oldest is None else max(0.0, (self._clock() - oldest).total_seconds())
 
     async def _told_metrics(self, reply: Reply) -> None:
         self._metrics.gauge("journal_oldest_seconds").set(await self._oldest_age_s())

@@ -35,7 +35,8 @@ class Rig:
 
     async def kept(self) -> list[Accepted]:
         """What the journal holds."""
-        return [accepted.decode(payload) for _, payload in await self.journal.read(self.journal.acknowledged, 1000)]
+        waiting = await self.journal.read(self.journal.acknowledged, 1000)
+        return [one for _, payload in waiting if (one := accepted.decode(payload)) is not None]
 
     async def talk(self, *pieces: bytes, half_close: bool = False) -> bytes:
         """Send the pieces as they are; everything that comes back until the door closes."""

@@ -1,4 +1,4 @@
-"""What the forwarder does with a record that the broker refuses, on the real broker."""
+"""What the forwarder does with a record that the broker refuses, or that is none, on the real broker."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -25,6 +25,32 @@ def webhook(number: int, length: int) -> bytes:
     return accepted.encode(Accepted(f"id-{number}", "default", "default", datetime.now(UTC), None, b"x" * length))
 
 
+async def forwarded(kafka: KafkaSettings, folder: Path, payloads: list[bytes]) -> Forwarder:
+    """Have the payloads forwarded from a journal of their own; the forwarder, after everything was acknowledged."""
+    given = {name.lower(): value for name, value in kafka_environment(kafka).items()}
+    settings = IngestSettings(**given, data_dir=folder)  # type: ignore[arg-type]
+    journal, _ = open_journal(folder / "journal", 64 * MEGABYTE, MEGABYTE)
+    committing = asyncio.create_task(journal.run())
+    await asyncio.gather(*(journal.append(payload) for payload in payloads))
+    forwarder = Forwarder(settings, journal, Metrics("ingest"), lambda: datetime.now(UTC))
+    forwarding = asyncio.create_task(forwarder.run())
+    try:
+        await asyncio.wait_for(forwarder.drained(), 60)
+    finally:
+        for task in (forwarding, committing):
+            task.cancel()
+            await asyncio.wait({task})
+        journal.close()
+    return forwarder
+
+
+async def webhook_ids(kafka: KafkaSettings) -> list[str]:
+    """The ids of the forwarded webhooks, repeats left out, in order."""
+    found = await read_committed(kafka, kafka.topic_set.webhooks)
+    told = [dict(record.headers)["ce_id"].decode() for record in found if record.headers]
+    return [identity for identity in dict.fromkeys(told) if identity.startswith("id-")]
+
+
 async def is_refused(kafka: KafkaSettings) -> bool:
     """A configuration reaches the log some time after it was accepted."""
     async with producing(kafka) as producer:
@@ -44,27 +70,27 @@ async def test_a_record_that_the_broker_refuses_is_buried_and_the_others_pass_in
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, kafka.topic_set.webhooks, wanted)])
     await admin.close()
     await eventually(lambda: is_refused(kafka))
-    given = {name.lower(): value for name, value in kafka_environment(kafka).items()}
-    settings = IngestSettings(**given, data_dir=tmp_path)  # type: ignore[arg-type]
-    journal, _ = open_journal(tmp_path / "journal", 64 * MEGABYTE, MEGABYTE)
-    committing = asyncio.create_task(journal.run())
-    await asyncio.gather(*(journal.append(webhook(number, 60_000 if number == 7 else 100)) for number in range(20)))
-    forwarder = Forwarder(settings, journal, Metrics("ingest"), lambda: datetime.now(UTC))
-    forwarding = asyncio.create_task(forwarder.run())
-    try:
-        await asyncio.wait_for(forwarder.drained(), 60)
-    finally:
-        for task in (forwarding, committing):
-            task.cancel()
-            await asyncio.wait({task})
-        journal.close()
+    await forwarded(kafka, tmp_path, [webhook(number, 60_000 if number == 7 else 100) for number in range(20)])
 
     async def buried() -> list[bytes]:
-        found = await read_committed(settings, settings.topic_set.dead_letters)
+        found = await read_committed(kafka, kafka.topic_set.dead_letters)
         return [dict(record.headers)["ce_id"] for record in found]
 
     assert set(await eventually(buried)) == {b"id-7"}
-    found = await read_committed(settings, settings.topic_set.webhooks)
-    told = [dict(record.headers)["ce_id"].decode() for record in found if record.headers]
-    ids = [identity for identity in dict.fromkeys(told) if identity.startswith("id-")]
-    assert ids == [f"id-{number}" for number in range(20) if number != 7]
+    assert await webhook_ids(kafka) == [f"id-{number}" for number in range(20) if number != 7]
+
+
+async def test_records_that_cannot_be_decoded_are_buried_whole_and_counted_and_the_others_pass_in_order(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    newer = webhook(3, 10).replace(b'"key"', b'"kex"')
+    nobody = b"\x00\x00\x00\x02{}"
+    payloads = [b"\xff\xff\xff\xffno webhook", webhook(1, 10), newer, b"", nobody, webhook(2, 10)]
+    forwarder = await forwarded(kafka, tmp_path, payloads)
+    buried = await read_committed(kafka, kafka.topic_set.dead_letters)
+    assert sorted(record.value for record in buried) == sorted([payloads[0], newer, b"", nobody])
+    reasons = {dict(record.headers)["dead_letter_reason"] for record in buried}
+    assert reasons == {accepted.UNDECODABLE.encode()}
+    assert len({dict(record.headers)["ce_id"] for record in buried}) == 4
+    assert forwarder._metrics.registry.get_sample_value("threecx_ingest_undecodable_total") == 4
+    assert await webhook_ids(kafka) == ["id-1", "id-2"]
