@@ -17,11 +17,18 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A call event, where it lay, and its value byte for byte."""
+    """A call event, where it lay, its value byte for byte, and up to when its feed was known before it came."""
 
     partition: int
     event: CallEvent
     value: bytes
+    feed_at: datetime | None = None
+
+    @property
+    def known_at(self) -> datetime:
+        """When the views could know: not before the feed had come as far, whatever the cause's own time is."""
+        time = self.event.time
+        return time if self.feed_at is None or self.feed_at < time else self.feed_at
 
 
 def folded(told: Iterable[Told]) -> dict[str, Told]:

@@ -33,6 +33,7 @@ from projections.views import Views
 
 FETCH_TIMEOUT_MS: Final = 200
 RETRY_S: Final = 0.5
+NOTHING: Final = Position(0, None)
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._views = views
         self._stream = stream
         self._metrics = metrics
-        self._next: dict[int, int] = {}
+        self._positions: dict[int, Position] = {}
         self._broker = KafkaBroker(
             connection(settings)["bootstrap_servers"],
             security=_security(settings),
@@ -91,11 +92,9 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         consumer.pause(*partitions)
         try:
             positions = await self._store.positions()
-            self._next = {}
+            self._positions = {one.partition: positions.get(one.partition, NOTHING) for one in partitions}
             for one in partitions:
-                position = positions.get(one.partition)
-                self._next[one.partition] = 0 if position is None else position.next_offset
-                consumer.seek(one, self._next[one.partition])
+                consumer.seek(one, self._positions[one.partition].next_offset)
                 self._watch(one)
             consumer.resume(*partitions)
         except Exception as error:  # noqa: BLE001 - whatever it is, the process must not go on without its position
@@ -110,7 +109,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def _handle(self, records: Sequence[ConsumerRecord]) -> None:
         try:
-            fresh = [record for record in records if record.offset >= self._next.get(record.partition, 0)]
+            fresh = [record for record in records if record.offset >= self._position(record.partition).next_offset]
             self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
             await self._fold(fresh)
         except ForeignWriterError as error:
@@ -140,6 +139,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         """The call events, and the last progress of each partition. What cannot be read is counted and passed over."""
         told: list[Told] = []
         progress: dict[int, FeedProgress] = {}
+        feed_at = {partition: position.stream_time for partition, position in self._positions.items()}
         for record in records:
             try:
                 event = session_events.decode(record.value or b"")
@@ -151,8 +151,9 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 continue
             if isinstance(event, FeedProgress):
                 progress[record.partition] = event
+                feed_at[record.partition] = event.stream_time
             else:
-                told.append(Told(record.partition, event, record.value))
+                told.append(Told(record.partition, event, record.value, feed_at.get(record.partition)))
         return told, progress
 
     async def _write(
@@ -169,7 +170,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             await self._store.advance(connection, steps)
             agents = await self._views.agents(connection, keys) if keys else []
             figures = await self._views.today(connection) if rows else {}
-        self._next |= {step.partition: step.position.next_offset for step in steps}
+        self._positions |= {step.partition: step.position for step in steps}
         return {
             "calls": [one.event.session.model_dump(mode="json") for one in folded(told).values()],
             "agents": [agent.model_dump(mode="json") for agent in agents],
@@ -180,13 +181,15 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         last: dict[int, int] = {}
         for record in records:
             last[record.partition] = max(record.offset + 1, last.get(record.partition, 0))
-        return [
-            Advance(partition, self._next.get(partition, 0), Position(offset, self._stream_time(partition, progress)))
-            for partition, offset in sorted(last.items())
-        ]
+        steps: list[Advance] = []
+        for partition, offset in sorted(last.items()):
+            before = self._position(partition)
+            stream_time = progress[partition].stream_time if partition in progress else before.stream_time
+            steps.append(Advance(partition, before.next_offset, Position(offset, stream_time)))
+        return steps
 
-    def _stream_time(self, partition: int, progress: Mapping[int, FeedProgress]) -> datetime | None:
-        return progress[partition].stream_time if partition in progress else self._views.feeds.as_of(partition)
+    def _position(self, partition: int) -> Position:
+        return self._positions.get(partition, NOTHING)
 
     def _count(self, told: list[Told], progress: Mapping[int, FeedProgress]) -> None:
         now = datetime.now(UTC)
@@ -214,7 +217,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         stable = self._metrics.gauge("last_stable_offset", partition)
         stable.set_function(lambda: offset(lambda consumer: consumer.last_stable_offset(tp)))
         lag = self._metrics.gauge("lag_records", partition)
-        lag.set_function(lambda: max(0, end() - self._next.get(tp.partition, 0)))
+        lag.set_function(lambda: max(0, end() - self._position(tp.partition).next_offset))
 
     def _count_end(self, event: CallEvent) -> None:
         session = event.session
@@ -239,8 +242,13 @@ async def _records(message: Any) -> tuple[ConsumerRecord, ...]:
 
 
 def _revision_rows(told: list[Told]) -> list[Row]:
-    unique = {(one.event.session_id, one.event.revision): one.value.decode() for one in told}
-    return [{"session_id": sid, "revision": revision, "event": text} for (sid, revision), text in unique.items()]
+    """One row per revision, as it was told first."""
+    unique: dict[tuple[str, int], Row] = {}
+    for one in told:
+        sid, revision = one.event.session_id, one.event.revision
+        row = {"session_id": sid, "revision": revision, "known_at": one.known_at, "event": one.value.decode()}
+        unique.setdefault((sid, revision), row)
+    return list(unique.values())
 
 
 def _agent_rows(rows: Iterable[Row]) -> list[Row]:

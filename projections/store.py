@@ -33,7 +33,8 @@ from events.settings import ConfigurationError
 from projections.agent_status import AgentFacts, OpenCall
 from projections.call_log import Row
 from projections.counting import AMOUNTS, KINDS, tally_of
-from projections.tables import SCHEMA_VERSION, agents, calls, meta, metadata, offsets, revisions
+from projections.migrating import UnknownSchemaError, migrate
+from projections.tables import agents, calls, offsets, revisions
 
 IMMEDIATE: Final = "callstream_immediate"
 
@@ -265,7 +266,7 @@ async def _facts(
 
 
 async def open_store(url: URL, topic: str) -> Store:
-    """Connect, and make the tables when there are none; raises ConfigurationError with what to do."""
+    """Connect, and bring the tables to this release's schema; raises ConfigurationError with what to do."""
     where = url.render_as_string(hide_password=True)
     engine = (
         create_async_engine(url, pool_size=8, pool_pre_ping=True) if url.drivername.startswith("postgres") else None
@@ -274,23 +275,16 @@ async def open_store(url: URL, topic: str) -> Store:
         engine = create_async_engine(url, connect_args={"timeout": 10})
         _prepare_sqlite(engine)
     try:
-        async with engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
-            version = (await connection.execute(select(meta.c.schema_version))).scalar()
-            if version is None:
-                await connection.execute(insert(meta).values(schema_version=SCHEMA_VERSION))
+        async with engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
+            await connection.run_sync(migrate)
     except (SQLAlchemyError, OSError) as error:
         reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         message = f"PROJECTIONS_DATABASE_URL: {where} cannot be used ({reason.splitlines()[0]}); start it or correct it"
         await engine.dispose()
         raise ConfigurationError(message) from None
-    if version not in {None, SCHEMA_VERSION}:
+    except UnknownSchemaError as error:
         await engine.dispose()
-        message = (
-            f"PROJECTIONS_DATABASE_URL: the views in {where} have schema {version}, this is {SCHEMA_VERSION};"
-            " use an empty database: the views are rebuilt from the topic"
-        )
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"PROJECTIONS_DATABASE_URL: {where}: {error}") from None
     return Store(engine, topic)
 
 

@@ -4,6 +4,7 @@ import gc
 import os
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -84,3 +85,11 @@ async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
     async with engine.connect() as connection:
         await connection.execute(text(f'drop database "{name}" with (force)'))
     await engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"
+    return str(request.getfixturevalue("postgres_url"))

@@ -34,14 +34,6 @@ ENDED = st.fixed_dictionaries(
 GIVEN = st.sampled_from(["", "status=ended", "outcome=missed", "inferred=true", "closed=true", "day=2026-11-24"])
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of an empty database, once of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:
     """An empty store, once on each database."""

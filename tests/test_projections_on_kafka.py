@@ -4,13 +4,16 @@ import operator
 import os
 import sqlite3
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
+from events import session_events
 from events.kafka import KafkaSettings
+from events.session_events import FeedProgress
 from processors.task import InputRecord, OutputRecord
 from tests.builders import Log, end, run, start
 from tests.system import System, append, committed_offsets
@@ -78,6 +81,39 @@ async def calls_of(system: System) -> list[str]:
             return [call["caller"] + call["status"] for call in page.json()["calls"]]
 
         return sorted(await eventually(calls))
+
+
+async def test_every_revision_knows_when_it_was_known(
+    projections: System, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    """Not before its feed had come as far: over batches and kills, too."""
+    records = session_records(60)
+    await append(kafka, records, kafka.topic_set.call_sessions)
+
+    async def position() -> int:
+        return next_offset(tmp_path)
+
+    projections.start("projections")
+    await eventually(position, lambda seen: seen > 25, 40)
+    projections.kill()
+    projections.start("projections")
+    await eventually(position, lambda seen: seen == len(records), 40)
+    expected: dict[tuple[str, int], str] = {}
+    feed_at = ""
+    for record in records:
+        event = session_events.decode(record.value or b"")
+        if isinstance(event, FeedProgress):
+            feed_at = stored(event.stream_time)
+        else:
+            expected[event.session_id, event.revision] = max(stored(event.time), feed_at)
+    with sqlite3.connect(tmp_path / "projections.sqlite") as database:
+        rows = database.execute("select session_id, revision, known_at from revisions").fetchall()
+    assert {(session_id, revision): known_at for session_id, revision, known_at in rows} == expected
+
+
+def stored(at: datetime) -> str:
+    """As SQLite keeps a time."""
+    return at.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 async def test_views_that_were_thrown_away_are_rebuilt_from_the_topic(

@@ -30,14 +30,6 @@ ZONES = {DEFAULT_PBX: ZoneInfo("Europe/Zurich")}
 OpenStore = Callable[[], Awaitable[Store]]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of an empty database, once of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:
     """An empty store, once on each database."""
