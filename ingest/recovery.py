@@ -1,6 +1,7 @@
 """What the files of a journal mean after whatever happened to them. Pure.
 
 - A tail is torn when the file ends within its record: a crash in the middle of a write. It was never acknowledged.
+  A last record that checks but for its length is whole: that is damage.
 - Anything else that is no record is damage. It is skipped to the next record that checks, and reported.
 - The instance's name stands in every header and in a file of its own. Where the copies differ, the one under which
   most records check is right: it is part of their checksums.
@@ -57,14 +58,15 @@ def inspect(data: bytes, first: int, instance: str) -> Inspected:
     damaged = [] if data[:HEADER_LENGTH] == expected else [Damaged(0, min(HEADER_LENGTH, len(data)))]
     runs: list[tuple[int, int]] = []
     torn, records, end = None, 0, min(HEADER_LENGTH, len(data))
-    for one in segments.scan(data, segments.salt_of(instance, first)):
+    salt = segments.salt_of(instance, first)
+    for one in segments.scan(data, salt):
         if isinstance(one, Found):
             records += 1
             follows = bool(runs) and runs[-1][1] == one.sequence - 1
             begin = runs.pop()[0] if follows else one.sequence
             runs.append((begin, one.sequence))
             end = one.end
-        elif one.end == len(data) and _is_torn(data, one.begin):
+        elif one.end == len(data) and _is_torn(data, one.begin, salt):
             torn = one
         else:
             damaged.append(one)
@@ -73,13 +75,14 @@ def inspect(data: bytes, first: int, instance: str) -> Inspected:
     return Inspected(first, last, tuple(runs), records, tuple(damaged), torn, end)
 
 
-def _is_torn(data: bytes, begin: int) -> bool:
+def _is_torn(data: bytes, begin: int, salt: int) -> bool:
     """Whether a record begins here and the file ends within it, or nothing but zeros was written."""
     rest = memoryview(data)[begin:]
     if not any(rest) or len(rest) < FRAME_LENGTH:
         return True
     length = int.from_bytes(rest[len(MARKER) : len(MARKER) + 4], "big")
-    return bytes(rest[: len(MARKER)]) == MARKER and FRAME_LENGTH + length > len(rest)
+    is_cut = bytes(rest[: len(MARKER)]) == MARKER and FRAME_LENGTH + length > len(rest)
+    return is_cut and not segments.is_whole_but_for_length(data[begin:], salt)
 
 
 def instance_of(said: str | None, files: Sequence[tuple[int, bytes]]) -> str | None:

@@ -89,6 +89,12 @@ def _record_at(data: bytes, position: int, salt: int) -> Found | None:
     return Found(sequence, payload, end) if _checksum(sequence, payload, salt) == checksum else None
 
 
+def is_whole_but_for_length(data: bytes, salt: int) -> bool:
+    """Whether `data` is one record of which only the length was changed."""
+    _, _, sequence, checksum = _FRAME.unpack_from(data)
+    return bool(_checksum(sequence, data[FRAME_LENGTH:], salt) == checksum)
+
+
 def _next_record(data: bytes, position: int, salt: int) -> int:
     while (position := data.find(MARKER, position)) >= 0:
         if _record_at(data, position, salt) is not None:
