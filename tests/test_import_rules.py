@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 WIRING = {
     *("events/kafka.py", "events/logs.py", "events/metrics.py", "events/pbx.py", "events/serving.py"),
-    "events/settings.py",
+    *("events/probe.py", "events/settings.py"),
 }
 DECIDING = sorted(
     {str(path.relative_to(ROOT)) for path in (ROOT / "events").glob("*.py")} - WIRING
