@@ -11,6 +11,8 @@ One PBX: `PBX_TIMEZONE`, `PBX_DATE_ORDER`, `PBX_COUNTRY`. Several: a TOML file n
     signature_keys = ["whsec_…"]
     allowed_networks = ["192.0.2.0/24"]
     rate_max = 50
+    wrap_up_s = 20
+    quiet_s = 3600
 """
 
 import tomllib
@@ -59,7 +61,7 @@ CountryCode = Annotated[str | None, AfterValidator(_known_country)]
 
 
 class Pbx(BaseModel):
-    """One PBX. What is empty or null here: the ingest settings apply (secrets and keys together)."""
+    """One PBX. What is empty or null here: the services' own settings apply (secrets and keys together)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -71,6 +73,8 @@ class Pbx(BaseModel):
     signature_keys: tuple[SecretStr, ...] = ()
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     rate_max: float | None = Field(default=None, ge=0)
+    wrap_up_s: float | None = Field(default=None, ge=0, le=86_400)
+    quiet_s: float | None = Field(default=None, gt=0)
 
     @property
     def zone(self) -> ZoneInfo:

@@ -1,18 +1,20 @@
 """Agent status as a fold of the agent's calls: calls in progress are a set, and an end removes one. Pure.
 
-Whoever has an open call is on a call; whoever has none is available; and while the feed of the PBX is silent nobody
-knows, so the status is unknown, with the time up to which it was known.
+Whoever has an open call is on a call; whoever has none is available, after an answered call and a wrap-up where that is
+set; and while the feed of the PBX is silent nobody knows, so the status is unknown, with the reason and the time up to
+which it was known.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import BaseModel
 
 from events.session import Direction
 from events.times import Utc
+from projections.feeds import FeedReason
 from projections.figures import Tally, figures_of, of_direction
 
 
@@ -21,6 +23,7 @@ class AgentState(StrEnum):
 
     ON_CALL = "on_call"
     AVAILABLE = "available"
+    WRAP_UP = "wrap_up"
     UNKNOWN = "unknown"
 
 
@@ -49,13 +52,15 @@ class Today(Figures):
 
 
 class Agent(BaseModel):
-    """An agent as the API shows it."""
+    """An agent as the API shows it; `reason`: why the status is unknown, `wrap_up_until`: when wrap-up is to end."""
 
     pbx: str
     extension: str
     email: str | None
     status: AgentState
+    reason: FeedReason | None = None
     since: Utc | None
+    wrap_up_until: Utc | None = None
     calls: list[str]
     last_call: str | None
     today: Today
@@ -70,15 +75,33 @@ class OpenCall:
     began_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What an agent's status depends on besides its calls.
+
+    `day`: the PBX's local day; `as_of`: up to when its feed is known; `unknown_because`: why it is not known now.
+    """
+
+    now: datetime
+    day: str
+    as_of: datetime | None
+    unknown_because: FeedReason | None = None
+    wrap_up_s: float = 0.0
+
+
 @dataclass(slots=True)
 class AgentFacts:
-    """What the calls of one agent say, however they were gathered."""
+    """What the calls of one agent say, however they were gathered.
+
+    `free_since`: the latest end of a call; `answered_until`: the latest reported end of an answered one, if it is near.
+    """
 
     pbx: str
     extension: str
     email: str | None
     last_call: str | None
     free_since: datetime | None
+    answered_until: datetime | None = None
     open_calls: list[OpenCall] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
 
@@ -91,23 +114,38 @@ def today_of(day: str, tallies: Iterable[Tally]) -> Today:
     return Today.model_validate({"day": day, **figures_of(known), **counts, "directions": directions})
 
 
-def agent_of(facts: AgentFacts, day: str, as_of: datetime | None, *, silent: bool) -> Agent:
-    """The agent's status; `as_of`: up to when the feed of the PBX is known, `silent`: that this is too long ago."""
+def agent_of(facts: AgentFacts, moment: Moment) -> Agent:
+    """The agent's status at that moment."""
     in_progress = sorted(facts.open_calls, key=lambda call: (call.began_at, call.session_id))
-    if silent:
-        status, since = AgentState.UNKNOWN, as_of
+    until = _wrap_up_until(facts, moment)
+    if moment.unknown_because is not None:
+        status, since = AgentState.UNKNOWN, moment.as_of
     elif in_progress:
         status, since = AgentState.ON_CALL, in_progress[0].began_at
+    elif until is not None and until > moment.now:
+        status, since = AgentState.WRAP_UP, min(facts.answered_until or moment.now, moment.now)
     else:
-        status, since = AgentState.AVAILABLE, facts.free_since
+        status, since = AgentState.AVAILABLE, _later(facts.free_since, until)
     return Agent(
         pbx=facts.pbx,
         extension=facts.extension,
         email=facts.email,
         status=status,
+        reason=moment.unknown_because,
         since=since,
+        wrap_up_until=until if status is AgentState.WRAP_UP else None,
         calls=[call.session_id for call in in_progress],
         last_call=facts.last_call,
-        today=today_of(day, facts.tallies),
-        as_of=as_of,
+        today=today_of(moment.day, facts.tallies),
+        as_of=moment.as_of,
     )
+
+
+def _wrap_up_until(facts: AgentFacts, moment: Moment) -> datetime | None:
+    if not moment.wrap_up_s or facts.answered_until is None:
+        return None
+    return facts.answered_until + timedelta(seconds=moment.wrap_up_s)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((at for at in (one, other) if at is not None), default=None)

@@ -11,15 +11,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from events import times
 from projections.store import Seen
 
 OPTIONS: Final = orjson.OPT_UTC_Z
-
-
-def stamped(seen: Seen) -> dict[str, Any]:
-    """The fields that say what an answer is as of."""
-    return {"as_of": None if seen.as_of is None else times.to_text(seen.as_of), "position": seen.position}
 
 
 def answer(request: Request, seen: Seen, role: str, body: Any) -> Response:

@@ -7,7 +7,7 @@ headers, so the stream and the CSV also take it as the query parameter ``access_
 from collections import Counter
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
@@ -21,7 +21,7 @@ from events.serving import Handler, Refused, Served, exposition
 from projections import exports, parameters
 from projections.access import Access, shown
 from projections.agent_status import AgentState
-from projections.answers import answer, stamped
+from projections.answers import answer
 from projections.figures_api import FiguresApi
 from projections.openapi import document
 from projections.settings import ProjectionsSettings
@@ -56,8 +56,16 @@ class Api:
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
             found = await self._views.agents(connection)
-        body = {"agents": [agent.model_dump(mode="json") for agent in found], **stamped(seen)}
-        return answer(request, seen, role, body)
+        agents = [agent.model_dump(mode="json") for agent in found]
+        return answer(request, seen, role, {"agents": agents, "feeds": self._feeds(), **seen.stamp()})
+
+    async def feeds(self, request: Request) -> Response:
+        """The state of every PBX's feed."""
+        role = self._access.role(request)
+        parameters.only(request, ())
+        async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
+        return answer(request, seen, role, {"feeds": self._feeds(), **seen.stamp()})
 
     async def agent(self, request: Request) -> Response:
         """One agent."""
@@ -83,7 +91,7 @@ class Api:
             seen = await self._views.store.seen(connection)
             page, following = await self._views.calls(connection, wanted, limit, after)
         cursor = None if following is None else parameters.encoded(following)
-        return answer(request, seen, role, {"calls": shown(page, role), "next_cursor": cursor, **stamped(seen)})
+        return answer(request, seen, role, {"calls": shown(page, role), "next_cursor": cursor, **seen.stamp()})
 
     async def call(self, request: Request) -> Response:
         """One call."""
@@ -110,7 +118,7 @@ class Api:
             legs = await self._views.legs(connection, session_id)
         if not found:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no call with this session_id")
-        body = {"session_id": session_id, "legs": legs, "revisions": shown(found, role), **stamped(seen)}
+        body = {"session_id": session_id, "legs": legs, "revisions": shown(found, role), **seen.stamp()}
         return answer(request, seen, role, body)
 
     async def calls_csv(self, request: Request) -> Response:
@@ -157,8 +165,10 @@ class Api:
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer", {"Retry-After": "5"}
             ) from None
-        feeds = [feed.model_dump(mode="json") for feed in self._views.pbx_feeds()]
-        return JSONResponse({"status": "ok", "partitions": len(positions), "feeds": feeds})
+        return JSONResponse({"status": "ok", "partitions": len(positions), "feeds": self._feeds()})
+
+    def _feeds(self) -> list[dict[str, Any]]:
+        return [feed.model_dump(mode="json") for feed in self._views.pbx_feeds()]
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus."""
@@ -193,6 +203,7 @@ def application(api: Api, metrics: Metrics) -> Starlette:
     routes: dict[str, tuple[str, Handler]] = {
         "/api/v1/agents": ("agents", api.agents),
         "/api/v1/agents/{pbx}/{extension}": ("agent", api.agent),
+        "/api/v1/feeds": ("feeds", api.feeds),
         "/api/v1/calls": ("calls", api.calls),
         "/api/v1/calls.csv": ("calls.csv", api.calls_csv),
         "/api/v1/calls.ndjson": ("calls.ndjson", api.calls_ndjson),

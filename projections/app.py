@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from datetime import UTC, datetime
 from typing import Final
 
@@ -39,7 +40,14 @@ async def main(settings: ProjectionsSettings) -> None:
     listener = listen(settings.projections_host, settings.projections_port, "PROJECTIONS_PORT")
     store = await open_store(settings.database_url, settings.topic_set.call_sessions)
     metrics = Metrics("projections")
-    views = Views(store, Feeds(settings.projections_feed_silent_s, settings.kafka_topic_partitions), pbxs)
+    feeds = Feeds(
+        settings.projections_feed_silent_s,
+        settings.kafka_topic_partitions,
+        settings.projections_feed_lagging_s,
+        settings.projections_feed_quiet_s,
+        {name: pbx.quiet_s for name, pbx in pbxs.items() if pbx.quiet_s is not None},
+    )
+    views = Views(store, feeds, pbxs, settings.projections_wrap_up_s)
     stream = Stream(
         secrets.token_hex(4),
         metrics,
@@ -80,19 +88,26 @@ async def _start(settings: ProjectionsSettings, projector: Projector) -> None:
 
 
 async def _beat(views: Views, stream: Stream) -> None:
-    """About once a second tell every client how far the feeds are known; when that or the day turns, tell all anew."""
+    """About once a second tell every client how far the feeds are known, and whose wrap-up is over.
+
+    When the state of a feed, what is unknown, or the day turns, all is told anew.
+    """
     before: object = None
     while True:
         await asyncio.sleep(HEARTBEAT_S)
-        feeds = views.pbx_feeds()
-        now: object = ([(feed.pbx, feed.status) for feed in feeds], views.days(datetime.now(UTC)))
+        feeds, now = views.pbx_feeds(), datetime.now(UTC)
+        unknown = views.feeds.unknown(now, time.monotonic())
+        turned: object = ([(feed.pbx, feed.status) for feed in feeds], unknown, views.days(now))
         async with stream.lock:
-            if now != before and before is not None:
-                try:
+            try:
+                if turned != before and before is not None:
                     stream.publish("snapshot", await views.snapshot())
-                except (SQLAlchemyError, OSError) as error:
-                    log.warning("the database does not answer; trying again", error=type(error).__name__)
-                    continue
-            else:
-                stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in feeds]})
-        before = now
+                else:
+                    stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in feeds]})
+                if over := views.wrapped_up(now):
+                    async with views.store.reading() as connection:
+                        stream.publish("change", await views.change(connection, [], over))
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("the database does not answer; trying again", error=type(error).__name__)
+                continue
+        before = turned

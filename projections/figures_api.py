@@ -10,7 +10,7 @@ from starlette.responses import Response
 from events import times
 from projections import counting, parameters
 from projections.access import Access
-from projections.answers import answer, stamped
+from projections.answers import answer
 from projections.figures import figures_of, links_of
 from projections.filters import CallFilter
 from projections.views import Views
@@ -41,7 +41,7 @@ class FiguresApi:
         body = {
             "figures": figures_of(found, include_inferred=inferred),
             "links": links_of(parameters.given_filters(request), include_inferred=inferred),
-            **stamped(seen),
+            **seen.stamp(),
         }
         return answer(request, seen, role, body)
 
@@ -63,7 +63,7 @@ class FiguresApi:
             figures = figures_of(found.get(len(buckets), ()), include_inferred=inferred)
             buckets.append({"from": times.to_text(edge), "to": times.to_text(following), **figures})
             edge = following
-        return answer(request, seen, role, {"buckets": buckets, **stamped(seen)})
+        return answer(request, seen, role, {"buckets": buckets, **seen.stamp()})
 
     async def durations(self, request: Request) -> Response:
         """How many calls lasted how long, of those whose duration was reported."""
@@ -73,7 +73,7 @@ class FiguresApi:
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
             counts = await counting.durations(connection, self._views.conditions(wanted))
-        body = {"bounds_s": list(counting.DURATION_BOUNDS_S), "counts": counts, **stamped(seen)}
+        body = {"bounds_s": list(counting.DURATION_BOUNDS_S), "counts": counts, **seen.stamp()}
         return answer(request, seen, role, body)
 
     def _wanted(self, request: Request) -> tuple[CallFilter, bool]:

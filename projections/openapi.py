@@ -27,6 +27,43 @@ class AgentList(Stamped):
     """Answer of ``/api/v1/agents``."""
 
     agents: list[Agent]
+    feeds: list[Feed]
+
+
+class FeedList(Stamped):
+    """Answer of ``/api/v1/feeds``."""
+
+    feeds: list[Feed]
+
+
+class PbxFigures(Figures):
+    """The figures of the calls that began on the local day of a PBX."""
+
+    pbx: str
+    day: str
+
+
+class StreamSnapshot(Stamped):
+    """Event ``snapshot``: all agents, all open calls with the latest closed ones, feeds, figures; forget what was."""
+
+    agents: list[Agent]
+    calls: list[Session]
+    feeds: list[Feed]
+    figures: list[PbxFigures]
+
+
+class StreamChange(Stamped):
+    """Event ``change``: agents, calls and PBXs' figures that have changed, each as it is now. Others are as before."""
+
+    agents: list[Agent]
+    calls: list[Session]
+    figures: list[PbxFigures]
+
+
+class StreamFeeds(BaseModel):
+    """Event ``feeds``, about once a second: the state of every feed."""
+
+    feeds: list[Feed]
 
 
 class FiguresAnswer(Stamped):
@@ -93,7 +130,10 @@ class Health(BaseModel):
     feeds: list[Feed]
 
 
-MODELS = (Agent, AgentList, Session, CallPage, Why, Problem, Health, FiguresAnswer, Series, Durations)
+MODELS = (
+    *(Agent, AgentList, FeedList, Session, CallPage, Why, Problem, Health, FiguresAnswer, Series, Durations),
+    *(StreamSnapshot, StreamChange, StreamFeeds),
+)
 
 
 @cache
@@ -128,6 +168,7 @@ def _paths() -> Json:
     return {
         "/api/v1/agents": _get("Every agent and its status", "AgentList"),
         "/api/v1/agents/{pbx}/{extension}": _get("One agent", "Agent", [pbx, extension], missing=True),
+        "/api/v1/feeds": _get("The state of every PBX's feed, why, and since when", "FeedList"),
         "/api/v1/calls": _get("Calls, newest first by first receipt", "CallPage", page, searched=True),
         "/api/v1/calls/{session_id}": _get("One call", "Session", [session_id], missing=True),
         "/api/v1/calls/{session_id}/why": _get("What led to a call's state", "Why", [session_id], missing=True),
@@ -145,7 +186,12 @@ def _paths() -> Json:
             "The figures by spans of time", "Series", [*_filters(), bucket, inferred], searched=True
         ),
         "/api/v1/figures/durations": _get("How long calls lasted", "Durations", _filters(), searched=True),
-        "/api/v1/stream": _get("Snapshot and changes, server-sent events", "text/event-stream", [token]),
+        "/api/v1/stream": _get(
+            "Server-sent events: `snapshot` (StreamSnapshot), then `change` (StreamChange) and `feeds` (StreamFeeds), "
+            "each with an id; `Last-Event-ID` resumes, with a new snapshot where the changes are not kept any more",
+            "text/event-stream",
+            [token],
+        ),
         "/health": _get("Whether the views can be read", "Health"),
     }
 

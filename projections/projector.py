@@ -129,7 +129,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         async with self._stream.lock:
             change = await self._write(records, told, progress)
             for partition, one in progress.items():
-                self._views.feeds.heard(partition, one, time.monotonic())
+                self._views.feeds.heard(partition, one, datetime.now(UTC), time.monotonic())
             if change["calls"]:
                 self._stream.publish("change", change)
         self._metrics.histogram("commit_seconds").observe(time.monotonic() - began)
@@ -168,14 +168,10 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             await self._store.put_revisions(connection, _revision_rows(told))
             await self._store.put_agents(connection, _agent_rows(rows))
             await self._store.advance(connection, steps)
-            agents = await self._views.agents(connection, keys) if keys else []
-            figures = await self._views.today(connection) if rows else {}
+            sessions = [one.event.session.model_dump(mode="json") for one in folded(told).values()]
+            change = await self._views.change(connection, sessions, keys)
         self._positions |= {step.partition: step.position for step in steps}
-        return {
-            "calls": [one.event.session.model_dump(mode="json") for one in folded(told).values()],
-            "agents": [agent.model_dump(mode="json") for agent in agents],
-            "figures": figures,
-        }
+        return change
 
     def _steps(self, records: Sequence[ConsumerRecord], progress: Mapping[int, FeedProgress]) -> list[Advance]:
         last: dict[int, int] = {}

@@ -27,6 +27,15 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
     projections_feed_silent_s: float = Field(
         default=30.0, gt=0, description="Seconds without progress after which agents are unknown."
     )
+    projections_feed_lagging_s: float = Field(
+        default=10.0, gt=0, description="Age in seconds of the newest progress beyond which a feed is lagging."
+    )
+    projections_feed_quiet_s: float = Field(
+        default=900.0, gt=0, description="Seconds without a webhook after which a PBX is quiet."
+    )
+    projections_wrap_up_s: float = Field(
+        default=0.0, ge=0, le=86_400, description="Seconds of wrap-up after an answered call; 0: none."
+    )
     projections_application: str = Field(
         default="callstream-projections",
         pattern=r"^[a-zA-Z0-9._-]{1,200}$",

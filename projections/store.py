@@ -4,11 +4,11 @@ Views may use the loose durability settings, because offsets roll back together 
 the topic does not give again.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
 from sqlalchemy import (
     Select,
@@ -28,7 +28,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from events.session import Status
+from events import times
+from events.session import Outcome, Status
 from events.settings import ConfigurationError
 from projections.agent_status import AgentFacts, OpenCall
 from projections.call_log import Row
@@ -57,6 +58,14 @@ _ADVANCE: Final = (
     )
     .values(next_offset=bindparam("next_offset"), stream_time=bindparam("stream_time"))
 )
+
+
+class Asked(TypedDict):
+    """What is asked about the agents of one PBX: the day of their figures; for wrap-up, when answered calls ended."""
+
+    day: str
+    ended_from: NotRequired[datetime]
+    ended_to: NotRequired[datetime]
 
 
 class ForeignWriterError(Exception):
@@ -88,6 +97,10 @@ class Seen:
         """Up to when every partition is known."""
         known = [at for at in self.stream_times.values() if at is not None]
         return min(known) if known and len(known) == len(self.stream_times) else None
+
+    def stamp(self) -> dict[str, str | int | None]:
+        """The fields that say what an answer is as of."""
+        return {"as_of": None if self.as_of is None else times.to_text(self.as_of), "position": self.position}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +190,17 @@ class Store:
             await connection.execute(self._put_agents, rows)
 
     async def agent_facts(
-        self, connection: AsyncConnection, days: Mapping[str, str], default_day: str, keys: Sequence[AgentKey] | None
+        self, connection: AsyncConnection, asked: Callable[[str], Asked], keys: Sequence[AgentKey] | None
     ) -> list[tuple[AgentFacts, int]]:
         """What the tables say about these agents (null: all), each with its partition, in order of PBX and extension.
 
-        `days`: the local day of each PBX, for the day's figures.
+        `asked`: for a PBX, of which day the figures and from which time on the answered calls' ends are.
         """
         found: list[tuple[AgentFacts, int]] = []
         if keys is None:
             pbxs = (await connection.execute(_PBXS)).scalars().all()
             for pbx in pbxs:
-                found += await _facts(connection, _ALL, {"pbx": pbx, "day": days.get(pbx, default_day)})
+                found += await _facts(connection, _ALL, {"pbx": pbx, **asked(pbx)})
             return found
         by_pbx: dict[str, list[str]] = {}
         for pbx, extension in sorted(keys):
@@ -195,8 +208,7 @@ class Store:
         for pbx, extensions in by_pbx.items():
             for begin in range(0, len(extensions), KEYS_PER_QUERY):
                 some = extensions[begin : begin + KEYS_PER_QUERY]
-                given = {"pbx": pbx, "day": days.get(pbx, default_day), "extensions": some}
-                found += await _facts(connection, _SOME, given)
+                found += await _facts(connection, _SOME, {"pbx": pbx, "extensions": some, **asked(pbx)})
         return found
 
 
@@ -224,6 +236,7 @@ class _FactQueries:
     agents: Select[Any]
     open_calls: Select[Any]
     tallies: Select[Any]
+    answered: Select[Any]
 
 
 def _fact_queries(*, of_some: bool) -> _FactQueries:
@@ -235,12 +248,16 @@ def _fact_queries(*, of_some: bool) -> _FactQueries:
     # One step into the index per agent, however many calls it ever had.
     of_agent = and_(c.pbx == agents.c.pbx, c.extension == agents.c.extension)
     free = select(func.max(c.closed_at)).where(of_agent).scalar_subquery().label("free")
+    near = c.closed_at.between(bindparam("ended_from"), bindparam("ended_to"))
+    taken = and_(of_agent, near, c.status == Status.ENDED.value, c.outcome == Outcome.ANSWERED.value)
+    until = select(func.max(c.closed_at)).where(taken).scalar_subquery().label("until")
     groups = (c.extension, *KINDS)
     tallies = select(*groups, *AMOUNTS)
     return _FactQueries(
         these(select(agents, free), agents).order_by(agents.c.extension),
         these(select(c.extension, c.session_id, c.began_at).where(c.status == Status.OPEN.value), calls),
         these(tallies.where(c.day == bindparam("day")), calls).group_by(*groups),
+        these(select(agents.c.extension, until), agents),
     )
 
 
@@ -262,6 +279,10 @@ async def _facts(
     for row in await connection.execute(queries.tallies, given):
         if row.extension in found:
             found[row.extension][0].tallies.append(tally_of(row))
+    if "ended_from" in given:
+        for row in await connection.execute(queries.answered, given):
+            if row.extension in found:
+                found[row.extension][0].answered_until = row.until
     return list(found.values())
 
 

@@ -1,9 +1,10 @@
 """Reading the views: agents, calls, snapshots; what the API and the event stream show, from the same queries."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -13,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session import Status
 from projections import counting, filters
-from projections.agent_status import Agent, agent_of
+from projections.agent_status import Agent, Moment, agent_of
 from projections.feeds import Feed, Feeds
 from projections.figures import figures_of
 from projections.filters import CallFilter
-from projections.store import AgentKey, Store
+from projections.store import AgentKey, Asked, Store
 from projections.tables import calls, revisions
 
 SNAPSHOT_CALLS: Final = 50
@@ -35,11 +36,13 @@ class Cursor:
 class Views:
     """The read side of the store, with the feeds in memory."""
 
-    def __init__(self, store: Store, feeds: Feeds, pbxs: Mapping[str, Pbx]) -> None:
-        """Only keeps what it is given."""
+    def __init__(self, store: Store, feeds: Feeds, pbxs: Mapping[str, Pbx], wrap_up_s: float = 0.0) -> None:
+        """`wrap_up_s`: of PBXs that have none of their own."""
         self.store = store
         self.feeds = feeds
         self.pbxs = pbxs
+        self._default_wrap_up_s = wrap_up_s
+        self._wrap_ups: dict[AgentKey, datetime] = {}
 
     def days(self, now: datetime) -> dict[str, str]:
         """The local day of each configured PBX."""
@@ -48,17 +51,42 @@ class Views:
     async def agents(self, connection: AsyncConnection, keys: Sequence[AgentKey] | None = None) -> list[Agent]:
         """The agents (null: all), in order of PBX and extension."""
         now, monotonic_s = datetime.now(UTC), time.monotonic()
-        days = self.days(now)
-        facts = await self.store.agent_facts(connection, days, days[DEFAULT_PBX], keys)
-        return [
-            agent_of(
-                one,
-                days.get(one.pbx, days[DEFAULT_PBX]),
-                self.feeds.as_of(partition),
-                silent=self.feeds.is_silent(partition, now, monotonic_s),
-            )
-            for one, partition in facts
-        ]
+        facts = await self.store.agent_facts(connection, partial(self._asked, now), keys)
+        found = [agent_of(one, self._moment(one.pbx, partition, now, monotonic_s)) for one, partition in facts]
+        for agent in found:
+            if agent.wrap_up_until is None:
+                self._wrap_ups.pop((agent.pbx, agent.extension), None)
+            else:
+                self._wrap_ups[agent.pbx, agent.extension] = agent.wrap_up_until
+        return found
+
+    def wrapped_up(self, now: datetime) -> list[AgentKey]:
+        """Whose wrap-up was told of and has ended by now; each is told once."""
+        over = sorted(key for key, until in self._wrap_ups.items() if until <= now)
+        for key in over:
+            del self._wrap_ups[key]
+        return over
+
+    def _asked(self, now: datetime, pbx: str) -> Asked:
+        day = now.astimezone(self._pbx(pbx).zone).date().isoformat()
+        wrap_up = timedelta(seconds=self._wrap_up_s(pbx))
+        return {"day": day, "ended_from": now - wrap_up, "ended_to": now + wrap_up} if wrap_up else {"day": day}
+
+    def _moment(self, pbx: str, partition: int, now: datetime, monotonic_s: float) -> Moment:
+        return Moment(
+            now,
+            self._asked(now, pbx)["day"],
+            self.feeds.as_of(partition),
+            self.feeds.unknown_because(partition, now, monotonic_s),
+            self._wrap_up_s(pbx),
+        )
+
+    def _pbx(self, name: str) -> Pbx:
+        return self.pbxs.get(name, self.pbxs[DEFAULT_PBX])
+
+    def _wrap_up_s(self, pbx: str) -> float:
+        own = self._pbx(pbx).wrap_up_s
+        return self._default_wrap_up_s if own is None else own
 
     def pbx_feeds(self) -> list[Feed]:
         """The feed of each PBX, now."""
@@ -91,11 +119,12 @@ class Views:
         """What the rows of `wanted` have in common."""
         return list(filters.conditions(wanted, self.pbxs[DEFAULT_PBX].country))
 
-    async def today(self, connection: AsyncConnection) -> Json:
-        """The figures of each PBX's calls of its local day."""
-        days = self.days(datetime.now(UTC))
+    async def today(self, connection: AsyncConnection, pbxs: Iterable[str] | None = None) -> list[Json]:
+        """For each of these PBXs (null: every configured one) the figures of the calls of its local day."""
+        now = datetime.now(UTC)
+        days = {pbx: self._asked(now, pbx)["day"] for pbx in (self.pbxs if pbxs is None else pbxs)}
         found = await counting.day_tallies(connection, days)
-        return {pbx: {"day": days[pbx], **figures_of(tallies)} for pbx, tallies in found.items()}
+        return [{"pbx": pbx, "day": days[pbx], **figures_of(tallies)} for pbx, tallies in found.items()]
 
     async def call(self, connection: AsyncConnection, session_id: str) -> Json | None:
         """One call."""
@@ -122,8 +151,9 @@ class Views:
         return sorted((await connection.execute(union(proved, proven))).scalars())
 
     async def snapshot(self) -> Json:
-        """All that a wallboard needs: agents, open calls, the last closed ones, feeds; at one position."""
+        """All that a wallboard needs: agents, open calls, the last closed ones, feeds, figures; at one position."""
         async with self.store.reading() as connection:
+            seen = await self.store.seen(connection)
             opened, _ = await self.calls(connection, CallFilter(status="open"), 1_000)
             latest, _ = await self.calls(connection, CallFilter(), SNAPSHOT_CALLS + len(opened))
             known = {call["session_id"]: call for call in [*opened, *latest]}
@@ -132,5 +162,16 @@ class Views:
                 "calls": list(known.values()),
                 "feeds": [feed.model_dump(mode="json") for feed in self.pbx_feeds()],
                 "figures": await self.today(connection),
-                "position": (await self.store.seen(connection)).position,
+                **seen.stamp(),
             }
+
+    async def change(self, connection: AsyncConnection, calls_told: Sequence[Json], keys: Sequence[AgentKey]) -> Json:
+        """What has changed: these calls, these agents, the figures of their PBXs; all as this transaction sees it."""
+        pbxs = {call["pbx"] for call in calls_told} | {pbx for pbx, _ in keys}
+        agents = await self.agents(connection, keys) if keys else []
+        return {
+            "calls": list(calls_told),
+            "agents": [agent.model_dump(mode="json") for agent in agents],
+            "figures": await self.today(connection, sorted(pbxs)),
+            **(await self.store.seen(connection)).stamp(),
+        }

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,14 +14,14 @@ from sqlalchemy.engine import make_url
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session_events import CallEvent, FeedProgress
 from events.settings import ConfigurationError
-from projections.agent_status import AgentFacts, AgentState, OpenCall, agent_of
+from projections.agent_status import AgentFacts, AgentState, Moment, OpenCall, agent_of
 from projections.call_log import Told, folded, row_of
-from projections.feeds import Feeds
+from projections.feeds import FeedReason, Feeds
 from projections.figures import Tally
 from projections.filters import CallFilter
 from projections.projector import _agent_rows, _revision_rows
 from projections.settings import ProjectionsSettings
-from projections.store import Advance, ForeignWriterError, Position, Store, open_store
+from projections.store import Advance, Asked, ForeignWriterError, Position, Store, open_store
 from projections.tables import agents, calls, revisions
 from projections.views import Views
 from tests.builders import T0, Log, X, Y, at, end, run, start
@@ -180,16 +180,38 @@ async def test_agents_are_on_a_call_as_long_as_one_is_open(store: Store) -> None
     told = [Told(0, event, event.model_dump_json().encode()) for event in run(log.records).events]
     await put(store, told)
     async with store.reading() as connection:
-        ((facts, partition),) = await store.agent_facts(connection, {}, T0.date().isoformat(), None)
-    agent = agent_of(facts, "2026-11-24", at(31), silent=False)
+        ((facts, partition),) = await store.agent_facts(connection, lambda _: {"day": T0.date().isoformat()}, None)
+    agent = agent_of(facts, Moment(at(31), "2026-11-24", at(31)))
     assert (agent.status, len(agent.calls), agent.since, partition) == (AgentState.ON_CALL, 1, at(1), 0)
     assert (agent.today.calls, agent.today.answered, agent.today.talk_s) == (2, 1, 28)
 
 
-def test_while_the_feed_is_silent_nobody_knows() -> None:
-    facts = AgentFacts("default", "201", None, None, None, [OpenCall("s", at(0))], list[Tally]())
-    assert agent_of(facts, "d", at(5), silent=True).status is AgentState.UNKNOWN
-    assert agent_of(facts, "d", at(5), silent=False).status is AgentState.ON_CALL
+def test_while_the_feed_is_silent_nobody_knows_and_why_is_said() -> None:
+    facts = AgentFacts("default", "201", None, None, None, None, [OpenCall("s", at(0))], list[Tally]())
+    agent = agent_of(facts, Moment(at(40), "d", at(5), FeedReason.NO_PROGRESS))
+    assert (agent.status, agent.reason, agent.since) == (AgentState.UNKNOWN, FeedReason.NO_PROGRESS, at(5))
+    agent = agent_of(facts, Moment(at(40), "d", at(40)))
+    assert (agent.status, agent.reason, agent.since) == (AgentState.ON_CALL, None, at(0))
+
+
+@pytest.mark.parametrize(
+    ("now_s", "wrap_up_s", "status", "since_s"),
+    [(61, 0, "available", 60), (61, 20, "wrap_up", 60), (79.9, 20, "wrap_up", 60), (80, 20, "available", 80)],
+)
+async def test_wrap_up_follows_an_answered_call_where_it_is_set(
+    store: Store, now_s: float, wrap_up_s: float, status: str, since_s: float
+) -> None:
+    log = Log().webhook(1, start(t=0)).webhook(60, end(t=60, duration=50))
+    log.webhook(1, start("202", Y, t=0)).ticks_until(62)
+    log.webhook(63, end("202", Y, t=60, duration=None, direction="Missed"))
+    await put(store, [Told(0, event, event.model_dump_json().encode()) for event in run(log.records).events])
+    asked = Asked(day="2026-11-24", ended_from=at(now_s - wrap_up_s), ended_to=at(now_s + wrap_up_s))
+    async with store.reading() as connection:
+        facts = await store.agent_facts(connection, lambda _: asked, None)
+    one, other = (agent_of(each, Moment(at(now_s), "2026-11-24", at(now_s), None, wrap_up_s)) for each, _ in facts)
+    assert (one.status, one.since) == (status, at(since_s))
+    assert one.wrap_up_until == (at(60 + wrap_up_s) if status == "wrap_up" else None)
+    assert other.status is AgentState.AVAILABLE, "nobody took that call"
 
 
 def progress(seconds: float) -> FeedProgress:
@@ -198,18 +220,51 @@ def progress(seconds: float) -> FeedProgress:
     )
 
 
-def test_a_feed_is_silent_before_anything_came_after_a_while_and_in_a_backlog() -> None:
+def test_nobody_knows_before_anything_came_after_a_while_and_in_a_backlog() -> None:
     feeds = Feeds(30, 1)
-    assert feeds.is_silent(0, at(0), 0)
+    assert feeds.unknown_because(0, at(0), 0) is FeedReason.NOT_HEARD
     feeds.known(0, at(0))
-    assert feeds.is_silent(0, at(1), 1), "what the database says is not progress"
-    feeds.heard(0, progress(1), 1)
-    assert not feeds.is_silent(0, at(30), 30)
-    assert feeds.is_silent(0, at(32), 32)
-    assert feeds.is_silent(0, at(2), 32), "the wall clock was set back, and still nothing came"
-    assert feeds.is_silent(0, at(1) + timedelta(seconds=31), 2), "it came now, but tells of long ago"
-    (feed,) = feeds.of_pbxs([DEFAULT_PBX], at(5), 5)
-    assert (feed.status, feed.as_of, feed.last_webhook_at) == ("live", at(1), at(1))
+    assert feeds.unknown_because(0, at(1), 1) is FeedReason.NOT_HEARD, "what the database says is not progress"
+    feeds.heard(0, progress(1), at(1), 1)
+    assert feeds.unknown(at(30), 30) == []
+    assert feeds.unknown(at(32), 32) == [0]
+    assert feeds.unknown_because(0, at(2), 32) is FeedReason.NO_PROGRESS, "the wall clock was set back"
+    assert feeds.unknown_because(0, at(1) + timedelta(seconds=31), 2) is FeedReason.BEHIND, "it tells of long ago"
+
+
+def test_a_feed_is_live_quiet_lagging_or_silent_each_with_its_reason_and_since_when() -> None:
+    feeds = Feeds(30, 1, lagging_s=10, quiet_s=100)
+
+    def seen(now_s: float) -> tuple[str, str | None, datetime | None]:
+        (feed,) = feeds.of_pbxs([DEFAULT_PBX], at(now_s), now_s)
+        return feed.status, feed.reason, feed.since
+
+    def hear(stream_s: float, webhook_s: float, now_s: float) -> None:
+        said = {"stream_time": at(stream_s), "received_at": {DEFAULT_PBX: at(webhook_s)}}
+        feeds.heard(0, progress(0).model_copy(update=said), at(now_s), now_s)
+
+    assert seen(0) == ("silent", "not_heard", None)
+    hear(1, 0, 1)
+    assert seen(2) == ("live", None, at(1))
+    hear(100, 0, 31)
+    hear(101, 0, 32)
+    assert seen(32) == ("quiet", "no_webhook", at(0))
+    hear(121, 120, 60)
+    assert seen(60) == ("live", None, at(120)), "since the webhook that ended the quiet"
+    assert seen(91) == ("silent", "no_progress", at(121)), "since what is known ends"
+    hear(75, 120, 92)
+    assert seen(92) == ("lagging", "behind", at(92))
+    hear(80, 120, 93)
+    assert seen(93) == ("lagging", "behind", at(92)), "it lags on"
+    hear(93, 120, 94)
+    assert seen(94)[:2] == ("live", None)
+
+
+def test_each_pbx_is_quiet_after_its_own_time() -> None:
+    feeds = Feeds(30, 1, quiet_s=100, quiet_s_of={"night": 1000})
+    said = {"stream_time": at(200), "received_at": {DEFAULT_PBX: at(0), "night": at(0)}}
+    feeds.heard(0, progress(0).model_copy(update=said), at(200), 0)
+    assert [feed.status for feed in feeds.of_pbxs([], at(200), 0)] == ["quiet", "live"]
 
 
 def test_the_highest_revision_wins_in_any_order() -> None:
