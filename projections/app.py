@@ -92,22 +92,27 @@ async def _beat(views: Views, stream: Stream) -> None:
 
     When the state of a feed, what is unknown, or the day turns, all is told anew.
     """
-    before: object = None
+    before = _turning(views)  # before anybody is told anything
     while True:
         await asyncio.sleep(HEARTBEAT_S)
-        feeds, now = views.pbx_feeds(), datetime.now(UTC)
-        unknown = views.feeds.unknown(now, time.monotonic())
-        turned: object = ([(feed.pbx, feed.status) for feed in feeds], unknown, views.days(now))
         async with stream.lock:
+            turning = _turning(views)
             try:
-                if turned != before and before is not None:
+                if turning != before:
                     stream.publish("snapshot", await views.snapshot())
                 else:
-                    stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in feeds]})
-                if over := views.wrapped_up(now):
+                    stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in views.pbx_feeds()]})
+                if over := views.wrapped_up(datetime.now(UTC)):
                     async with views.store.reading() as connection:
                         stream.publish("change", await views.change(connection, [], over))
             except (SQLAlchemyError, OSError) as error:
                 log.warning("the database does not answer; trying again", error=type(error).__name__)
                 continue
-        before = turned
+        before = turning
+
+
+def _turning(views: Views) -> object:
+    """What tells that agents are to be told anew though no call has changed."""
+    now = datetime.now(UTC)
+    unknown = views.feeds.unknown(now, time.monotonic())
+    return [(feed.pbx, feed.status) for feed in views.pbx_feeds()], unknown, views.days(now)
