@@ -1,8 +1,8 @@
-"""``python -m ingest``: accept webhooks until told to stop."""
+"""``python -m ingest``: accept webhooks until told to stop; ``journal``: look at what waits, or send it."""
 
-from events.serving import run
-from ingest.app import main
-from ingest.settings import IngestSettings
+import sys
+
+from ingest.commands import main
 
 if __name__ == "__main__":
-    run("ingest", IngestSettings, main)
+    main(sys.argv[1:])

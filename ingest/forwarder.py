@@ -13,7 +13,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -25,7 +25,6 @@ from events.kafka import discard, ensure_topics, forwarder_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX
 from ingest import accepted
-from ingest.journal import Journal
 from ingest.settings import IngestSettings
 from ingest.ticks import BEHIND_MAX, PERIOD, Ticks
 
@@ -38,17 +37,57 @@ Clock = Callable[[], datetime]
 log = structlog.get_logger()
 
 
+class Source(Protocol):
+    """Where records come from, in ascending order of their sequences: the journal."""
+
+    @property
+    def instance(self) -> str:
+        """Whose sequences they are."""
+
+    @property
+    def acknowledged(self) -> int:
+        """Kafka has everything up to it."""
+
+    @property
+    def depth(self) -> int:
+        """Records that Kafka has not acknowledged."""
+
+    @property
+    def arrived(self) -> asyncio.Event:
+        """Set when there is more to read."""
+
+    @property
+    def emptied(self) -> asyncio.Event:
+        """Set while Kafka has acknowledged everything."""
+
+    def oldest_waiting(self) -> bytes | None:
+        """The first payload that is not durable yet."""
+
+    async def read(self, after: int, records_max: int) -> list[tuple[int, bytes]]:
+        """Durable records after the sequence `after`."""
+
+    def acknowledge(self, sequence: int) -> None:
+        """Kafka has everything up to `sequence`."""
+
+
 class Forwarder:
     """The one that empties the journal. `reachable`: the last exchange with Kafka succeeded."""
 
-    def __init__(self, settings: IngestSettings, journal: Journal, metrics: Metrics, clock: Clock) -> None:
-        """Nothing is connected before `run`."""
+    def __init__(
+        self,
+        settings: IngestSettings,
+        journal: Source,
+        metrics: Metrics,
+        clock: Clock,
+        tick_partitions: int | None = None,
+    ) -> None:
+        """Nothing is connected before `run`; `tick_partitions` (null: all) get ticks."""
         self.reachable = False
         self._settings = settings
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
-        self._ticks = Ticks(settings.kafka_topic_partitions, clock())
+        self._ticks = Ticks(settings.kafka_topic_partitions if tick_partitions is None else tick_partitions, clock())
         self._tick_number = 0
         self._window = RECORDS_MAX
         self._too_large = -1

@@ -95,6 +95,7 @@ class Door:
         """Raises ConfigurationError for a signature key that is none."""
         self._networks = networks_of(settings.ingest_allowed_networks)
         self._proxies = networks_of(settings.ingest_trusted_proxies)
+        self._age_max_s = settings.ingest_journal_age_max_s
         self._key_is_agent = settings.ingest_key is Key.AGENT
         self._journal = journal
         self._forwarder = forwarder
@@ -253,7 +254,8 @@ class Door:
 
     async def _told_health(self, reply: Reply) -> None:
         age_s = await self._oldest_age_s()
-        status = "full" if self._journal.is_full else "failing" if self._journal.is_failing else "ok"
+        refuses = "full" if self._journal.is_full else "failing" if self._journal.is_failing else None
+        status = refuses or ("behind" if age_s > self._age_max_s else "ok")
         told = {
             "status": status,
             "journal": {
@@ -261,11 +263,14 @@ class Door:
                 "bytes": self._journal.size,
                 "bytes_max": self._journal.bytes_max,
                 "oldest_age_s": round(age_s, 3),
+                "age_max_s": self._age_max_s,
+                "damaged_bytes": self._journal.damaged_bytes,
+                "set_aside_files": self._journal.set_aside,
                 "sync_failures": self._journal.failures,
             },
             "kafka": {"reachable": self._forwarder.reachable},
         }
-        reply(answers.json(HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE, told))
+        reply(answers.json(HTTPStatus.OK if refuses is None else HTTPStatus.SERVICE_UNAVAILABLE, told))
 
     async def _oldest_age_s(self) -> float:
         """Age of the first record that Kafka has not acknowledged; 0 when there is none."""
@@ -277,6 +282,10 @@ class Door:
         self._metrics.gauge("journal_records").set(self._journal.depth)
         self._metrics.gauge("journal_bytes").set(self._journal.size)
         self._metrics.gauge("journal_bytes_limit").set(self._journal.bytes_max)
+        self._metrics.gauge("journal_age_limit_seconds").set(self._age_max_s)
+        self._metrics.gauge("journal_damaged_bytes").set(self._journal.damaged_bytes)
+        self._metrics.gauge("journal_set_aside_files").set(self._journal.set_aside)
+        self._metrics.gauge("journal_set_aside_bytes").set(self._journal.set_aside_bytes)
         reply(answers.of(HTTPStatus.OK, generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST))
 
     def late(self, _request: Request) -> Answer:

@@ -106,12 +106,17 @@ class Journal:
     @property
     def size(self) -> int:
         """Bytes on disk, without the reserve."""
-        return sum(segment.size for segment in self._segments) + sum(size for _, size in self._set_aside)
+        return sum(segment.size for segment in self._segments) + self.set_aside_bytes
 
     @property
     def set_aside(self) -> int:
         """How many files with damage in them Kafka has as far as they can be read; they wait for a person."""
         return len(self._set_aside)
+
+    @property
+    def set_aside_bytes(self) -> int:
+        """How long these files are."""
+        return sum(size for _, size in self._set_aside)
 
     @property
     def depth(self) -> int:

@@ -77,6 +77,11 @@ class IngestSettings(KafkaSettings, PbxSettings):
     ingest_journal_segment_bytes: int = Field(
         default=8 * 1024**2, ge=64 * 1024, description="Bytes of a journal file before the next one is begun."
     )
+    ingest_journal_age_max_s: float = Field(
+        default=3_600.0,
+        gt=0,
+        description="Seconds that a record may wait for Kafka; beyond it health says `behind`, nothing is deleted.",
+    )
     ingest_key: Key = Field(default=Key.PBX, description="pbx or agent: what records are keyed by.")
     ingest_forward_timeout_s: float = Field(
         default=10.0, gt=0, description="Seconds for Kafka to acknowledge; then the producer is replaced."

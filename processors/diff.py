@@ -14,11 +14,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from events.kafka import KafkaSettings, committed_reader, partition_count
+from events.progress import Progress
 from events.settings import ConfigurationError
 from events.topics import TopicSet
 from processors.difference import Comparison, Difference, Told, UnreadableError
 from processors.difference_told import as_json, as_text
-from processors.progress import Progress
 
 EQUAL: Final = 0
 DIFFERENT: Final = 1

@@ -21,8 +21,8 @@ from aiokafka.errors import KafkaError
 from events import topics
 from events.kafka import committed_reader, ensure_topics, partition_count
 from events.pbx import Pbx, pbxs_of
+from events.progress import Progress, span
 from events.settings import ConfigurationError
-from processors.progress import Progress, span
 from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
 from processors.task import InputRecord, Task

@@ -4,7 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
+from ingest import accepted
+from ingest.accepted import Accepted
 from ingest.authentication import client_address, is_known_secret
 from ingest.settings import networks_of
 from ingest.ticks import Ticks
@@ -231,6 +233,19 @@ async def test_a_full_journal_is_503_with_retry_after_and_health_says_so(door: O
         assert (health.status_code, health.json()["status"]) == (503, "full")
         assert health.json()["journal"]["records"] > 10
         assert health.json()["kafka"] == {"reachable": False}
+
+
+async def test_beyond_the_age_limit_health_says_behind_and_webhooks_are_still_taken(door: Open) -> None:
+    async with door(ingest_journal_age_max_s=60) as rig:
+        for age_s, status in ((50, "ok"), (70, "behind")):
+            at = NOW - timedelta(seconds=age_s)
+            sequence = await rig.journal.append(accepted.encode(Accepted("id", "default", "default", at, None, b"")))
+            health = await rig.client.get("/webhook/3cx/health")
+            assert (health.status_code, health.json()["status"]) == (200, status)
+            assert (await rig.client.post(EVENT, json=start())).status_code == 202
+            rig.journal.acknowledge(sequence + 1)
+        exposed = (await rig.client.get("/metrics")).text
+        assert "threecx_ingest_journal_age_limit_seconds 60.0" in exposed
 
 
 async def test_the_set_up_test_tells_how_a_body_would_be_read_and_records_nothing(door: Open) -> None:

@@ -14,11 +14,12 @@ RATE_SAMPLES: Final = 10
 
 
 class Progress:
-    """Counts records; the rate and the ETA are those of the last `RATE_SAMPLES` lines."""
+    """Counts records (or another `unit`); the rate and the ETA are those of the last `RATE_SAMPLES` lines."""
 
-    def __init__(self, command: str, stream: TextIO | None = None) -> None:
+    def __init__(self, command: str, stream: TextIO | None = None, unit: str = "records") -> None:
         """Set `total` before `shown`; then count in `done`, or with `skip`."""
         self._command = command
+        self._unit = unit
         self._stream = stream or sys.stderr
         self.total = 0
         self.done = 0
@@ -59,7 +60,8 @@ class Progress:
         share = 100 * self.done // self.total if self.total else 100
         left = self.total - self.done
         eta = span(left / rate) if rate > 0 else ("0:00" if left <= 0 else "unknown")
-        return f"{self._command}: {self.done:,} / {self.total:,} records ({share} %), {rate:,.0f} records/s, ETA {eta}"
+        unit = self._unit
+        return f"{self._command}: {self.done:,} / {self.total:,} {unit} ({share} %), {rate:,.0f} {unit}/s, ETA {eta}"
 
 
 def span(seconds: float) -> str:
