@@ -39,7 +39,7 @@ INGEST: Final = (
     Metric("gauge", "journal_bytes", "Bytes of the journal on disk."),
     Metric("gauge", "journal_bytes_limit", "INGEST_JOURNAL_BYTES_MAX: at it, webhooks get 503."),
     Metric("gauge", "journal_oldest_seconds", "Age of the oldest record that Kafka has not acknowledged."),
-    Metric("gauge", "journal_age_limit_seconds", "INGEST_JOURNAL_AGE_MAX_S: beyond it health says behind."),
+    Metric("gauge", "journal_age_limit_seconds", "INGEST_JOURNAL_AGE_MAX_S: beyond it health says is_behind."),
     Metric("gauge", "journal_damaged_bytes", "Bytes of the journal that were found to be damaged since the start."),
     Metric(
         "gauge", "journal_set_aside_files", "Files with damage, kept for a person after Kafka had the rest of them."

@@ -255,7 +255,7 @@ class Door:
     async def _told_health(self, reply: Reply) -> None:
         age_s = await self._oldest_age_s()
         refuses = "full" if self._journal.is_full else "failing" if self._journal.is_failing else None
-        status = refuses or ("behind" if age_s > self._age_max_s else "ok")
+        status = refuses or "ok"
         told = {
             "status": status,
             "journal": {
@@ -264,6 +264,7 @@ class Door:
                 "bytes_max": self._journal.bytes_max,
                 "oldest_age_s": round(age_s, 3),
                 "age_max_s": self._age_max_s,
+                "is_behind": age_s > self._age_max_s,
                 "damaged_bytes": self._journal.damaged_bytes,
                 "set_aside_files": self._journal.set_aside,
                 "sync_failures": self._journal.failures,

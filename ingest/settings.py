@@ -80,7 +80,7 @@ class IngestSettings(KafkaSettings, PbxSettings):
     ingest_journal_age_max_s: float = Field(
         default=3_600.0,
         gt=0,
-        description="Seconds that a record may wait for Kafka; beyond it health says `behind`, nothing is deleted.",
+        description="Seconds that a record may wait for Kafka; beyond it health says is_behind; nothing is deleted.",
     )
     ingest_key: Key = Field(default=Key.PBX, description="pbx or agent: what records are keyed by.")
     ingest_forward_timeout_s: float = Field(
