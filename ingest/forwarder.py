@@ -33,6 +33,7 @@ BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 2.0
 
 Clock = Callable[[], datetime]
+_DEAD_LETTER_REASONS: Final = {None: "size", accepted.UNDECODABLE: "undecodable"}
 
 log = structlog.get_logger()
 
@@ -141,6 +142,7 @@ class Forwarder:
         webhooks, refused = self._settings.topic_set.webhooks, self._settings.topic_set.dead_letters
         sent_to: Counter[str] = Counter()
         undecodable: list[int] = []
+        buried: Counter[str] = Counter()
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
             deliveries = []
             for sequence, payload in records:
@@ -157,9 +159,12 @@ class Forwarder:
                         else producer.send(topic, one.body, one.key.encode(), headers=headers)
                     )
                 except (MessageSizeTooLargeError, RecordTooLargeError):
+                    topic = refused
                     sent = await self._bury(producer, one, sequence)
                 deliveries.append(sent)
                 sent_to[topic] += 1
+                if topic == refused:
+                    buried[_DEAD_LETTER_REASONS.get(one.refused, "body")] += 1
             try:
                 for delivery in deliveries:
                     await delivery
@@ -170,10 +175,11 @@ class Forwarder:
                 raise
         self._journal.acknowledge(records[-1][0])
         for sequence in undecodable:
-            self._metrics.counter("undecodable_total").inc()
             log.error("a record of the journal cannot be decoded; it is in the dead letters", sequence=sequence)
         for topic, count in sent_to.items():
             self._metrics.counter("forwarded_total", topic).inc(count)
+        for reason, count in buried.items():
+            self._metrics.counter("dead_letters_total", reason).inc(count)
 
     async def _bury(
         self, producer: AIOKafkaProducer, one: accepted.Accepted, sequence: int

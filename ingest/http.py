@@ -223,7 +223,6 @@ class Door:
                 self._metrics.counter("journal_sync_failures_total").inc()
             return _FAILING
         if one.refused is not None:
-            self._metrics.counter("refused_total", "body").inc()
             detail = f"{one.refused}; it is kept in the dead letters as {one.id}"
             return answers.problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         self._metrics.counter("accepted_total", one.pbx).inc()

@@ -17,7 +17,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from events.metrics import Metrics
+from events.metrics import PARTITION, PBX, Metrics
 from events.pbx import Pbx
 from processors.clock_skew import whole_hours
 from processors.restore import restored_task
@@ -74,6 +74,19 @@ class Owner:
 
     async def run(self) -> None:
         """Own the partition until `stop`; operating faults are tried again for ever, anything else is raised."""
+        try:
+            await self._own()
+        finally:
+            self._forget()
+        self.state = "stopped"
+
+    def _forget(self) -> None:
+        """What we said of the partition and its PBXs would stand still, and its next owner says it now."""
+        self._metrics.forget(PARTITION, str(self.partition.partition))
+        for pbx in self._skewed:
+            self._metrics.forget(PBX, pbx)
+
+    async def _own(self) -> None:
         backoff_s = BACKOFF_S_MIN
         while not self._stopping:
             transactions = Transactions(self._settings, self.partition.partition)
@@ -92,7 +105,6 @@ class Owner:
                 backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
             finally:
                 await transactions.discard()
-        self.state = "stopped"
 
     async def stop(self) -> None:
         """Finish the transaction at hand, then stop; returns at once, `run` ends soon after."""
@@ -209,9 +221,9 @@ class Owner:
     def _warn_of_skew(self, pbx: str, skew_s: float) -> None:
         """Once for each change: the times are taken as reported, so somebody must look."""
         hours = whole_hours(skew_s, self._settings.processors_clock_skew_warn_s)
-        if self._skewed.get(pbx) == hours:
+        before, self._skewed[pbx] = self._skewed.get(pbx), hours
+        if before == hours:
             return
-        self._skewed[pbx] = hours
         if hours is None:
             log.info("the clock of the PBX agrees again", pbx=pbx, skew_s=round(skew_s))
         else:

@@ -22,6 +22,7 @@ from projections import exports, parameters
 from projections.access import Access, shown
 from projections.agent_status import AgentState
 from projections.answers import answer
+from projections.feeds import FeedState
 from projections.figures_api import FiguresApi
 from projections.openapi import document
 from projections.settings import ProjectionsSettings
@@ -175,6 +176,11 @@ class Api:
         async with self._views.store.reading() as connection:
             counts = Counter((agent.pbx, agent.status.value) for agent in await self._views.agents(connection))
             open_calls = await self._views.open_calls(connection)
+        for feed in self._views.pbx_feeds():
+            for state in FeedState:
+                self._metrics.gauge("feed", feed.pbx, state).set(feed.status is state)
+            if feed.last_webhook_at is not None:
+                self._metrics.gauge("last_webhook_timestamp_seconds", feed.pbx).set(feed.last_webhook_at.timestamp())
         for pbx in {*self._views.pbxs, *(pbx for pbx, _ in counts)}:
             self._metrics.gauge("open_calls", pbx).set(open_calls.get(pbx, 0))
             for status in AgentState:

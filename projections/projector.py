@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from events import session_events
 from events.kafka import KafkaSettings, committed_reader, connection
-from events.metrics import Metrics
+from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
 from events.session_events import CallCorrected, CallEnded, CallEndMissed, CallEvent, CallStarted, FeedProgress
 from projections.call_log import Row, Told, folded, row_of
@@ -101,7 +101,9 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._fail(error)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Nothing to hand over: the position is in the database."""
+        """Nothing to hand over: the position is in the database. What the gauges say of the partition ends here."""
+        for one in revoked:
+            self._metrics.forget(PARTITION, str(one.partition))
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():
@@ -133,7 +135,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             if change["calls"]:
                 self._stream.publish("change", change)
         self._metrics.histogram("commit_seconds").observe(time.monotonic() - began)
-        self._count(told, progress)
+        self._count(told)
 
     def _read(self, records: Sequence[ConsumerRecord]) -> tuple[list[Told], dict[int, FeedProgress]]:
         """The call events, and the last progress of each partition. What cannot be read is counted and passed over."""
@@ -145,9 +147,8 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 event = session_events.decode(record.value or b"")
             except ValueError as error:
                 self._metrics.counter("unreadable_total").inc()
-                log.warning(
-                    "unreadable session event", partition=record.partition, offset=record.offset, error=type(error)
-                )
+                where = {"partition": record.partition, "offset": record.offset}
+                log.warning("unreadable session event", **where, error=type(error).__name__)
                 continue
             if isinstance(event, FeedProgress):
                 progress[record.partition] = event
@@ -187,16 +188,13 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     def _position(self, partition: int) -> Position:
         return self._positions.get(partition, NOTHING)
 
-    def _count(self, told: list[Told], progress: Mapping[int, FeedProgress]) -> None:
+    def _count(self, told: list[Told]) -> None:
         now = datetime.now(UTC)
         for one in told:
             self._metrics.counter("events_total", one.event.type).inc()
-            self._metrics.histogram("freshness_seconds").observe(max(0.0, (now - one.event.time).total_seconds()))
+            if not isinstance(one.event, CallEndMissed):  # its time is its start's receipt, hours before it was told
+                self._metrics.histogram("freshness_seconds").observe(max(0.0, (now - one.event.time).total_seconds()))
             self._count_end(one.event)
-        for partition in progress:
-            as_of = self._views.feeds.as_of(partition)
-            if as_of is not None:
-                self._metrics.gauge("as_of_timestamp_seconds", str(partition)).set(as_of.timestamp())
 
     def _watch(self, tp: TopicPartition) -> None:
         """Gauges that are read when they are scraped: behind a hanging transaction no record comes to set them."""
@@ -212,8 +210,19 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._metrics.gauge("high_watermark_offset", partition).set_function(end)
         stable = self._metrics.gauge("last_stable_offset", partition)
         stable.set_function(lambda: offset(lambda consumer: consumer.last_stable_offset(tp)))
-        lag = self._metrics.gauge("lag_records", partition)
-        lag.set_function(lambda: max(0, end() - self._position(tp.partition).next_offset))
+
+        def lag() -> float:
+            return max(0, end() - self._position(tp.partition).next_offset)
+
+        def as_of_s() -> float:
+            as_of = self._views.feeds.as_of(tp.partition)
+            return 0.0 if as_of is None else as_of.timestamp()
+
+        self._metrics.gauge("lag_records", partition).set_function(lag)
+        self._metrics.gauge("as_of_timestamp_seconds", partition).set_function(as_of_s)
+        age = self._metrics.gauge("lag_seconds", partition)
+        # Before anything is known there is no saying how old what waits is.
+        age.set_function(lambda: max(0.0, time.time() - as_of_s()) if lag() and as_of_s() else 0.0)
 
     def _count_end(self, event: CallEvent) -> None:
         session = event.session

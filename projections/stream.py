@@ -52,6 +52,7 @@ class Stream:
         self.lock = asyncio.Lock()
         self._life = life
         self._metrics = metrics
+        metrics.gauge("stream_clients_limit").set(clients_max)
         self._clients_max = clients_max
         self._queue_max = queue_max
         self._number = 0

@@ -155,7 +155,7 @@ class System:
     def __init__(self, settings: KafkaSettings, data_dir: Path, **environment: str) -> None:
         """Nothing is started yet; `environment` is added to every service's."""
         self._ports = {"ingest": free_port(), "processors": free_port(), "projections": free_port()}
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._environment = {
             **kafka_environment(settings),
             "DATA_DIR": str(data_dir),
@@ -181,9 +181,9 @@ class System:
     def start(self, *names: str) -> None:
         """Start these services (none named: all three)."""
         for name in names or self._ports:
-            self.services[name] = Service(name, self._environment, self._data_dir / f"{name}.log")
+            self.services[name] = Service(name, self._environment, self.data_dir / f"{name}.log")
 
-    async def ready(self) -> None:
+    async def ready(self, *, with_feed: bool = True) -> None:
         """Wait until every started service answers, and the feed is live."""
         paths = {"ingest": "/webhook/3cx/health", "processors": "/health", "projections": "/health"}
         async with httpx.AsyncClient() as client:
@@ -196,7 +196,7 @@ class System:
                         return "not there"
 
                 await eventually(status, lambda seen: seen == "ok", 40)
-            if "projections" in self.services:
+            if with_feed and "projections" in self.services:
                 await eventually(partial(self._feed, client), lambda seen: seen == "live", 40)
 
     async def _feed(self, client: httpx.AsyncClient) -> str:

@@ -92,5 +92,8 @@ async def test_records_that_cannot_be_decoded_are_buried_whole_and_counted_and_t
     reasons = {dict(record.headers)["dead_letter_reason"] for record in buried}
     assert reasons == {accepted.UNDECODABLE.encode()}
     assert len({dict(record.headers)["ce_id"] for record in buried}) == 4
-    assert forwarder._metrics.registry.get_sample_value("threecx_ingest_undecodable_total") == 4
+    assert (
+        forwarder._metrics.registry.get_sample_value("threecx_ingest_dead_letters_total", {"reason": "undecodable"})
+        == 4
+    )
     assert await webhook_ids(kafka) == ["id-1", "id-2"]
