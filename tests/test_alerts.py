@@ -48,7 +48,10 @@ def faults(rule: Rule) -> Iterator[tuple[str, Rule]]:
         yield "only the first case", rule | {"expr": first + ")" * (first.count("(") - first.count(")"))}
     yield "never", rule | {"expr": f"({expr}) and on() vector(1) == 2"}
     number = re.search(r"(?<=[>=] )[0-9.]+|(?<=\], )4(?= \*)", expr)
-    assert number is not None, expr
+    if number is None:  # it compares with a limit that is a metric, too
+        yield "a third of the limit", rule | {"expr": f"{expr} / 3"}
+        yield "three times the limit", rule | {"expr": f"{expr} * 3"}
+        return
     value = float(number.group())
     for wrong in (value * 3, value / 3) if value else (7_000.0,):
         changed = expr[: number.start()] + f"{wrong:g}" + expr[number.end() :]
