@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -90,6 +90,10 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
     return context
 
 
+FORWARDED_BATCH_BYTES_MAX: Final = 262_144
+"""A quarter of what a broker takes unless told otherwise; one batch of a partition is in flight at a time."""
+
+
 def forwarder_producer(settings: KafkaSettings) -> Options:
     """Ingest's producer: in order, no duplicates of its own, durable."""
     return {
@@ -101,6 +105,7 @@ def forwarder_producer(settings: KafkaSettings) -> Options:
         "request_timeout_ms": 10_000,  # a dead broker is noticed within the tick's patience
         "retry_backoff_ms": 100,
         "max_request_size": 1_048_576,
+        "max_batch_size": FORWARDED_BATCH_BYTES_MAX,
     }
 
 

@@ -2,9 +2,8 @@
 
 import functools
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -15,8 +14,7 @@ from events.pbx import DEFAULT_PBX
 UNDECODABLE: Final = "a record of the journal that cannot be decoded; whole, its time is when it was found"
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A webhook after authentication. `refused`: why its body cannot be used; it then goes to the dead letters.
 
     `id` becomes the ``ce_id``; `key` the record's key; `content_type` is as sent.

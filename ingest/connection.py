@@ -7,7 +7,8 @@ The parser is llhttp (httptools), in its strict mode: what two readers could rea
 3. a whole request is handed to the service, which replies at once or later; replies leave in order (pipelining);
 4. what is refused before its body was whole ends the connection: half-closed, then read and dropped for a moment, since
    a reset would take the answer away from a client that still sends;
-5. each wait has a deadline (`overdue`), looked at ten times a second for all connections.
+5. each wait has a deadline (`overdue`), looked at ten times a second for all connections; a request is answered within
+   5 s of its first byte, whatever it is made of.
 """
 
 import asyncio
@@ -22,9 +23,12 @@ import structlog
 from ingest import answers
 from ingest.answers import Answer
 from ingest.requests import Limits, Reply, Request, Service
+from ingest.settings import WHOLE_S_MAX
 
 LINGER_S: Final = 1.0
 PENDING_MAX: Final = 32
+BEYOND_MAX: Final = 64
+"""So many connections too many are told so; further ones are dropped without a word."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = structlog.get_logger()
@@ -60,9 +64,12 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
-        is_one_too_many = len(self._others) >= self._limits.connections_max
+        beyond = len(self._others) - self._limits.connections_max
         self._others.add(self)
-        if is_one_too_many:
+        if beyond >= BEYOND_MAX:
+            self._is_ended = True
+            transport.abort()
+        elif beyond >= 0:
             self._end(answers.unavailable("too many connections; see INGEST_CONNECTIONS_MAX"))
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -78,7 +85,8 @@ class Connection(asyncio.Protocol):
         if not self._replies:
             return False
         self._replies[-1].last = True
-        return True
+        # TLS has no half-closed state: the transport would ignore the wish, and say so in the log.
+        return self._transport is not None and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
         """Called by asyncio: who does not read its answers is not read from either."""
@@ -118,9 +126,11 @@ class Connection(asyncio.Protocol):
         request = self._request
         if request is None:
             return
+        self._raw_bytes += raw_bytes
         if not request.has_head:
-            self._raw_bytes += raw_bytes
             self._refuse_long_head(request, self._raw_bytes)
+        elif self._raw_bytes > 2 * (self._limits.head_bytes_max + request.size):
+            request.refuse(answers.problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "chunks with more around them than in"))
         if request.refusal is not None:
             self._end(request.refusal)
 
@@ -166,14 +176,17 @@ class Connection(asyncio.Protocol):
             refusal = self._judged(request)
             if refusal is not None:
                 request.refuse(refusal)
-        self._deadline = self._loop.time() + self._limits.body_timeout_s
+        self._deadline = min(self._loop.time() + self._limits.body_timeout_s, request.began + WHOLE_S_MAX)
 
     def _judged(self, request: Request) -> Answer | None:
         found: dict[bytes, list[bytes]] = {}
         for name, value in request.headers:
             if name in _JUDGED:
                 found.setdefault(name, []).append(value)
-        is_old = self._parser.get_http_version() != "1.1"
+        version = self._parser.get_http_version()
+        if version not in _VERSIONS:
+            return answers.problem(HTTPStatus.BAD_REQUEST, "send HTTP/1.1")
+        is_old = version != "1.1"
         if len(found.get(b"host", ())) != 1 and not (is_old and b"host" not in found):
             return answers.problem(HTTPStatus.BAD_REQUEST, "send one Host header")
         codings = found.get(b"transfer-encoding")
@@ -184,7 +197,7 @@ class Connection(asyncio.Protocol):
         if expected is not None and [one.lower() for one in expected] != [b"100-continue"]:
             return answers.problem(HTTPStatus.EXPECTATION_FAILED, "only 100-continue can be expected")
         refusal = self.service.begin(request)
-        if refusal is None and any(int(value) > self._limits.body_bytes_max for value in found.get(_LENGTH, ())):
+        if refusal is None and any(_number(value) > self._limits.body_bytes_max for value in found.get(_LENGTH, ())):
             refusal = self._too_long()
         if refusal is None and expected is not None and not is_old and not self._replies and self._transport:
             self._transport.write(CONTINUE)
@@ -212,7 +225,7 @@ class Connection(asyncio.Protocol):
             return
         self._has_completed = True
         if self._parser.should_upgrade():
-            self._body_left = int((request.values(_LENGTH) or [b"0"])[0]) if request.refusal is None else 0
+            self._body_left = _number((request.values(_LENGTH) or [b"0"])[0]) if request.refusal is None else 0
             if self._body_left:
                 return
         is_ambiguous = request.refusal is not None and request.refusal.status == HTTPStatus.BAD_REQUEST
@@ -281,7 +294,7 @@ class Connection(asyncio.Protocol):
 
     def _linger(self, transport: asyncio.Transport) -> None:
         self._is_ended = True
-        self._deadline = self._loop.time() + LINGER_S
+        self._deadline = self._loop.time() + (self._limits.idle_timeout_s if self._is_choked else LINGER_S)
         self._breathe()
         if transport.can_write_eof():
             transport.write_eof()
@@ -300,13 +313,15 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
 
-    def overdue(self, now: float) -> None:
-        """Rule 5: called ten times a second."""
+    def overdue(self, now: float, *, is_crowded: bool) -> None:
+        """Rule 5: called ten times a second; `is_crowded`: who idles does so no longer than a head may take."""
         if self._replies and self._replies[0].answer is None:
             while self._replies and self._replies[0].answer is None and now >= self._replies[0].due:
                 self._replies[0](self.service.late(self._replies[0].request))
             return
-        if now < self._deadline or self._transport is None:
+        is_idle = self._request is None and not self._is_ended and not self._is_choked
+        early_s = max(0.0, self._limits.idle_timeout_s - self._limits.head_timeout_s) if is_crowded and is_idle else 0.0
+        if now < self._deadline - early_s or self._transport is None:
             return
         if self._is_ended or self._is_choked:
             self._transport.abort()
@@ -329,5 +344,11 @@ def _place_of(error: BaseException) -> dict[str, str]:
     return {"error": type(error).__name__, "where": " < ".join(f"{one.name}:{one.lineno}" for one in reversed(frames))}
 
 
+def _number(digits: bytes) -> int:
+    """Digits that the parser has let pass: at most 64 bits of them, but with any number of zeros before."""
+    return int(digits.strip().lstrip(b"0") or b"0")
+
+
+_VERSIONS: Final = frozenset(("1.0", "1.1"))
 _LENGTH: Final = b"content-length"
 _JUDGED: Final = frozenset((b"host", b"transfer-encoding", b"expect", _LENGTH))

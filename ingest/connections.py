@@ -40,7 +40,7 @@ async def connections(
         ssl=tls,
         ssl_handshake_timeout=limits.head_timeout_s if tls is not None else None,
     )
-    looking = asyncio.create_task(_look(current, observe))
+    looking = asyncio.create_task(_look(current, limits.is_crowded_at, observe))
     try:
         yield
     finally:
@@ -54,20 +54,25 @@ async def connections(
         looking.cancel()
 
 
-async def _look(current: set[Connection], observe: Callable[[int], None]) -> None:
+async def _look(current: set[Connection], crowded_at: int, observe: Callable[[int], None]) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(LOOK_S)
         now = loop.time()
         observe(len(current))
+        is_crowded = len(current) > crowded_at
         for one in list(current):
-            one.overdue(now)
+            one.overdue(now, is_crowded=is_crowded)
 
 
 def _allow_files(connections_max: int) -> None:
-    """Raise this process's own limit of open files as far as it may: at the limit, accepting would fail silently."""
+    """Raise this process's own limit of open files as far as it may: at the limit, accepting would fail silently.
+
+    Sixteen times the connections, since those that never finish their TLS handshake are not counted among them, and
+    the journal must always be able to begin a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections_max + FILES_BESIDE
+    wanted = 16 * connections_max + FILES_BESIDE
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -5,7 +5,8 @@ within a deadline of ours, because aiokafka has none; 4. tell the journal; 5. wr
 failure the producer is thrown away and the first unacknowledged record is sent again: a repeat has the same sequence.
 
 After a failure fewer records are sent at once, then more again: a link so slow that a full window does not pass in time
-still gets on, and the one record that Kafka refuses for its size is found alone and goes to the dead letters.
+still gets on. A record that Kafka refuses for its size is found by shorter and shorter batches, without a
+pause, and goes to the dead letters.
 """
 
 import asyncio
@@ -21,14 +22,18 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLarge
 
 from events import dead_letters, envelope
 from events.envelope import Envelope, Type
-from events.kafka import discard, ensure_topics, forwarder_producer
+from events.kafka import FORWARDED_BATCH_BYTES_MAX, discard, ensure_topics, forwarder_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX
 from ingest import accepted
+from ingest.batches import Batches, Sent
 from ingest.settings import IngestSettings
 from ingest.ticks import BEHIND_MAX, PERIOD, Ticks
 
 RECORDS_MAX: Final = 1_000
+BURIED_BYTES_MAX: Final = 65_536
+"""Of a body that is longer than Kafka takes so much is kept, or less where even that is refused."""
+REFUSED_S: Final = 0.02
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 2.0
 
@@ -91,7 +96,8 @@ class Forwarder:
         self._ticks = Ticks(settings.kafka_topic_partitions if tick_partitions is None else tick_partitions, clock())
         self._tick_number = 0
         self._window = RECORDS_MAX
-        self._too_large = -1
+        self._batch_bytes = FORWARDED_BATCH_BYTES_MAX
+        self._too_large: dict[int, int] = {}
 
     async def run(self) -> None:
         """Forward until cancelled; a broker that is away is tried again for ever."""
@@ -104,6 +110,10 @@ class Forwarder:
                     await producer.start()
                 backoff_s = BACKOFF_S_MIN
                 await self._forward(producer)
+            except (MessageSizeTooLargeError, RecordTooLargeError):
+                # Nobody is away, and the producer is of no use after a refusal: on with another one.
+                self._metrics.counter("forward_failures_total", "too large").inc()
+                backoff_s = REFUSED_S
             except (KafkaError, OSError, TimeoutError) as error:
                 self._window = max(1, self._window // 8)
                 log.warning("Kafka is not taking records", error=type(error).__name__, waiting=self._journal.depth)
@@ -112,7 +122,7 @@ class Forwarder:
             finally:
                 await discard(producer)
             await asyncio.sleep(backoff_s)
-            backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+            backoff_s = min(max(backoff_s * 2, BACKOFF_S_MIN), BACKOFF_S_MAX)
 
     async def drained(self) -> None:
         """Return once Kafka has acknowledged everything that was durable."""
@@ -139,59 +149,66 @@ class Forwarder:
 
     async def _send(self, producer: AIOKafkaProducer, records: list[tuple[int, bytes]]) -> None:
         """Steps 2 to 4 for records in order; a record that Kafka will never take goes to the dead letters."""
-        webhooks, refused = self._settings.topic_set.webhooks, self._settings.topic_set.dead_letters
-        sent_to: Counter[str] = Counter()
+        batches = Batches(producer, self._settings.kafka_topic_partitions, self._batch_bytes)
         undecodable: list[int] = []
         buried: Counter[str] = Counter()
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
-            deliveries = []
             for sequence, payload in records:
                 one = accepted.decode(payload)
                 if one is None:
                     undecodable.append(sequence)
                     one = accepted.undecodable(payload, self._journal.instance, sequence, self._clock())
-                topic = webhooks if one.refused is None and sequence != self._too_large else refused
-                headers = accepted.headers(one, self._journal.instance, sequence)
-                try:
-                    sent = await (
-                        self._bury(producer, one, sequence)
-                        if sequence == self._too_large
-                        else producer.send(topic, one.body, one.key.encode(), headers=headers)
-                    )
-                except (MessageSizeTooLargeError, RecordTooLargeError):
-                    topic = refused
-                    sent = await self._bury(producer, one, sequence)
-                deliveries.append(sent)
-                sent_to[topic] += 1
-                if topic == refused:
-                    buried[_DEAD_LETTER_REASONS.get(one.refused, "body")] += 1
-            try:
-                for delivery in deliveries:
-                    await delivery
-            except (MessageSizeTooLargeError, RecordTooLargeError):
-                # Which one it is shows when it goes alone; the producer is of no use after a refusal.
-                self._too_large = records[0][0] if len(records) == 1 else -1
-                self._window = 1
-                raise
+                reason = await self._add(batches, one, sequence)
+                if reason is not None:
+                    buried[reason] += 1
+            await batches.close()
+            await self._delivered(batches.sent)
         self._journal.acknowledge(records[-1][0])
+        self._too_large.clear()
         for sequence in undecodable:
             log.error("a record of the journal cannot be decoded; it is in the dead letters", sequence=sequence)
-        for topic, count in sent_to.items():
-            self._metrics.counter("forwarded_total", topic).inc(count)
+        for sent in batches.sent:
+            self._metrics.counter("forwarded_total", sent.topic).inc(len(sent.sequences))
         for reason, count in buried.items():
             self._metrics.counter("dead_letters_total", reason).inc(count)
 
-    async def _bury(
-        self, producer: AIOKafkaProducer, one: accepted.Accepted, sequence: int
-    ) -> "asyncio.Future[object]":
-        """A body that is longer than Kafka takes: its beginning is kept, with the reason."""
-        own = accepted.headers(one, self._journal.instance, sequence)
-        reason = f"longer than Kafka takes ({len(one.body)} bytes); cut"
-        headers = dead_letters.headers(own, reason, dead_letters.FROM_INGEST)
-        sent: asyncio.Future[object] = await producer.send(
-            self._settings.topic_set.dead_letters, one.body[:65_536], one.key.encode(), headers=headers
-        )
-        return sent
+    async def _add(self, batches: Batches, one: accepted.Accepted, sequence: int) -> str | None:
+        """Steps 1 and 2 for one record; why it is a dead letter, if it is one."""
+        topics, key = self._settings.topic_set, one.key.encode()
+        headers = accepted.headers(one, self._journal.instance, sequence)
+        kept_bytes = self._too_large.get(sequence)
+        if kept_bytes is not None:
+            reason = f"longer than Kafka takes ({len(one.body)} bytes); cut"
+            headers = dead_letters.headers(headers, reason, dead_letters.FROM_INGEST)
+            await batches.add(topics.dead_letters, key, one.body[:kept_bytes], headers, sequence)
+            return _DEAD_LETTER_REASONS.get(one.refused, "body")
+        topic = topics.webhooks if one.refused is None else topics.dead_letters
+        await batches.add(topic, key, one.body, headers, sequence)
+        return None if one.refused is None else _DEAD_LETTER_REASONS.get(one.refused, "body")
+
+    async def _delivered(self, sent: list[Sent]) -> None:
+        """Step 3. A refusal shows at once, and the next try is told what to do about it.
+
+        A batch was too long: shorter ones from now on, until the record that is too long itself goes alone and is
+        refused; then it is buried.
+        """
+        waiting = {one.delivery: one for one in sent}
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+        for delivery in done:
+            error = delivery.exception()
+            if isinstance(error, MessageSizeTooLargeError | RecordTooLargeError):
+                self._refused(waiting[delivery].sequences)
+                raise error
+        for delivery in done:
+            delivery.result()
+
+    def _refused(self, sequences: list[int]) -> None:
+        if len(sequences) == 1:
+            before = self._too_large.get(sequences[0], BURIED_BYTES_MAX * 4)
+            self._too_large[sequences[0]] = before // 4
+            self._batch_bytes = FORWARDED_BATCH_BYTES_MAX
+        else:
+            self._batch_bytes = max(1, self._batch_bytes // 16)
 
     async def oldest_waiting(self) -> datetime | None:
         """When the first webhook was received that Kafka has not acknowledged; null when nothing waits.

@@ -18,7 +18,7 @@ from ingest.accepted import Accepted
 from ingest.answers import Answer
 from ingest.authentication import client_address, is_known_secret, is_within
 from ingest.forwarder import Clock, Forwarder
-from ingest.journal import Journal, JournalFailedError, JournalFullError
+from ingest.journal import Journal, JournalFullError
 from ingest.openapi import document
 from ingest.rates import Rates
 from ingest.requests import Reply, Request
@@ -38,6 +38,7 @@ _ENCODED: Final = answers.problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the b
 _TOO_FAST: Final = answers.problem(
     HTTPStatus.TOO_MANY_REQUESTS, "this PBX sends faster than its rate_max", {"Retry-After": "1"}
 )
+_NOWHERE: Final = "nowhere"
 _NAMED = re.compile(rb"/webhook/3cx/[^/]+/(call-event|test)")
 _METHODS: Final[Mapping[str, bytes]] = {"GET": b"GET, HEAD", "POST": b"POST"}
 
@@ -104,8 +105,10 @@ class Door:
         self._rates = Rates()
         self._rate_max = settings.ingest_rate_max
         self._number = journal.next_sequence
-        for name in pbxs:  # a PBX that never sent anything is silent, not absent
-            metrics.counter("accepted_total", name)
+        self._run = f"{journal.instance}/{clock().isoformat()}"
+        # A PBX that never sent anything is silent, not absent.
+        self._counted = {name: metrics.counter("accepted_total", name) for name in pbxs}
+        self._failures_told = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes = self._all_routes([rights_of(settings, name, pbx) for name, pbx in pbxs.items()])
         self._openapi = answers.json(HTTPStatus.OK, document())
@@ -125,7 +128,11 @@ class Door:
         return routes
 
     def _route(self, request: Request) -> Route | None:
-        return self._routes.get(request.target) or self._routes.get(path_of(request.target))
+        """Found once for each request."""
+        if request.route is None:
+            found = self._routes.get(request.target) or self._routes.get(path_of(request.target))
+            request.route = found or _NOWHERE
+        return request.route if isinstance(request.route, Route) else None
 
     def begin(self, request: Request) -> Answer | None:
         """Judge a head: route, address, secret, coding; null when its body is wanted."""
@@ -142,7 +149,7 @@ class Door:
         if not self._may_be_known(request, route.rights):
             return _UNAUTHORIZED
         coding = request.values(b"content-encoding")
-        return _ENCODED if coding and coding != [b"identity"] else None
+        return _ENCODED if coding and [one.lower() for one in coding] != [b"identity"] else None
 
     def _unrouted(self, request: Request) -> Answer:
         """An address that may not post learns nothing of which PBXs there are."""
@@ -200,7 +207,7 @@ class Door:
         except JournalFullError:
             reply(_FULL)
             return
-        durable.add_done_callback(lambda done: reply(self._outcome(done, one)))
+        durable.add_done_callback(lambda done: reply(self._outcome(done, one, reply)))
 
     def _accepted(self, request: Request, rights: Rights) -> Accepted:
         body = request.body
@@ -213,19 +220,16 @@ class Door:
         if self._key_is_agent:
             extension = reading.agent_key(reading.read(body, content_type, received_at, rights.pbx))
             key = key if extension is None else f"{key}/{extension}"
-        identity = accepted.id_of(f"{self._journal.instance}/{received_at.isoformat()}", self._number)
+        identity = accepted.id_of(self._run, self._number)
         return Accepted(identity, rights.name, key, received_at, content_type, body, refused)
 
-    def _outcome(self, done: "asyncio.Future[int]", one: Accepted) -> Answer:
-        error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if error is not None:
-            if isinstance(error, JournalFailedError):
-                self._metrics.counter("journal_sync_failures_total").inc()
+    def _outcome(self, done: "asyncio.Future[int]", one: Accepted, reply: Reply) -> Answer:
+        if done.cancelled() or done.exception() is not None or reply.answer is not None:  # answered: it was too late
             return _FAILING
         if one.refused is not None:
             detail = f"{one.refused}; it is kept in the dead letters as {one.id}"
             return answers.problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        self._metrics.counter("accepted_total", one.pbx).inc()
+        self._counted[one.pbx].inc()
         return answers.accepted(one.id)
 
     def _test(self, request: Request, reply: Reply, route: Route) -> None:
@@ -286,6 +290,8 @@ class Door:
         self._metrics.gauge("journal_damaged_bytes").set(self._journal.damaged_bytes)
         self._metrics.gauge("journal_set_aside_files").set(self._journal.set_aside)
         self._metrics.gauge("journal_set_aside_bytes").set(self._journal.set_aside_bytes)
+        failures, self._failures_told = self._journal.failures - self._failures_told, self._journal.failures
+        self._metrics.counter("journal_sync_failures_total").inc(failures)
         reply(answers.of(HTTPStatus.OK, generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST))
 
     def late(self, _request: Request) -> Answer:

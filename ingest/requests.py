@@ -20,11 +20,19 @@ class Limits:
     idle_timeout_s: float
     answer_timeout_s: float
 
+    @property
+    def is_crowded_at(self) -> int:
+        """So many connections are crowded: those that idle are closed early, to leave room for new ones."""
+        return self.connections_max * 3 // 4
+
 
 class Request:
-    """A request as far as it has come. Header names are in small letters; `refusal` ends it before its body."""
+    """A request as far as it has come. Header names are in small letters; `refusal` ends it before its body.
 
-    __slots__ = ("_pieces", "began", "has_head", "headers", "method", "peer", "refusal", "size", "target")
+    `route` belongs to the service: what it found for the head.
+    """
+
+    __slots__ = ("_kept", "began", "has_head", "headers", "method", "peer", "refusal", "route", "size", "target")
 
     def __init__(self, peer: str, began: float) -> None:
         """Nothing but who sends it, and when (the loop's clock) it began."""
@@ -36,25 +44,31 @@ class Request:
         self.has_head = False
         self.refusal: Answer | None = None
         self.size = 0
-        self._pieces: list[bytes] = []
+        self.route: object = None
+        self._kept: bytes | bytearray = b""
 
     @property
     def body(self) -> bytes:
         """What has come of the body."""
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        return bytes(self._kept)
 
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a header."""
         return [value for own, value in self.headers if own == name]
 
     def take(self, piece: bytes) -> None:
-        """More of the body."""
-        self._pieces.append(piece)
+        """More of the body. It is kept in one piece: a body that comes byte by byte takes no more room than another."""
+        if not self._kept:
+            self._kept = piece
+        elif isinstance(self._kept, bytearray):
+            self._kept += piece
+        else:
+            self._kept = bytearray(self._kept) + piece
 
     def refuse(self, answer: Answer) -> None:
         """Keep the first refusal, and nothing of the body."""
         self.refusal = self.refusal or answer
-        self._pieces.clear()
+        self._kept = b""
 
 
 class Connected(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
+from ingest.requests import Request
 from ingest.tls import Tls
 from tests.doors import Rig, opened
 from tests.waiting import eventually
@@ -63,6 +64,9 @@ async def test_who_expects_a_continue_gets_it_only_when_the_body_is_wanted(tmp_p
         EVENT + b"Content-Length: 2, 2\r\n\r\n{}",
         EVENT + b"Content-Length: +2\r\n\r\n{}",
         EVENT + b"Content-Length: 99999999999999999999999\r\n\r\n{}",
+        EVENT.replace(b"1.1", b"2.0") + b"Content-Length: 2\r\n\r\n{}",
+        EVENT.replace(b"1.1", b"0.9") + b"Content-Length: 2\r\n\r\n{}",
+        EVENT + b"X:\r\nContent-Length:\r\n\r\n{}",
         EVENT + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         EVENT + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         EVENT + b"Transfer-Encoding: chunked\r\n\r\n5\nhello\n0\n\n",
@@ -89,6 +93,12 @@ async def test_a_long_head_a_long_body_and_endless_chunks_are_refused_unread(tmp
         assert statuses(await rig.talk(EVENT + b"X: ", *[b"y" * 100] * 20)) == [431]
         assert statuses(await rig.talk(b"POST /" + b"x" * 2_000)) == [431]
         assert statuses(await rig.talk(EVENT + b"Content-Length: 1000000000\r\n\r\n")) == [413]
+        zeros = b"Content-Length: " + b"0" * 500 + b"2\r\n\r\n{}"
+        assert statuses(await rig.talk(EVENT + b"Connection: close\r\n" + zeros)) == [202]
+        endless = [b"X: " + b"y" * 100 + b"\r\n"] * 200, [b"X: ", *[b"y" * 100] * 200], [b"0;" + b"y" * 100] * 200
+        for trailers in endless:
+            chunked = EVENT + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+            assert statuses(await rig.talk(chunked, *trailers)) in ([400], [413], [431])
         chunk = b"64\r\n" + b"x" * 100 + b"\r\n"
         assert statuses(await rig.talk(EVENT + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 200)) == [413]
         assert statuses(await rig.talk(event(CLOSE))) == [202]
@@ -111,8 +121,43 @@ async def test_slow_and_silent_clients_are_told_or_dropped_and_a_half_closed_one
         assert statuses(await rig.talk(event(), half_close=True)) == [202]
 
 
+async def test_a_length_with_more_zeros_than_python_reads_is_a_length(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        assert statuses(await rig.talk(event(CLOSE).replace(b"Length: ", b"Length: " + b"0" * 5_000))) == [202]
+
+
+async def test_head_and_body_may_be_slow_but_not_both(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        began = asyncio.get_running_loop().time()
+        writer.write(EVENT)
+        await asyncio.sleep(2.8)
+        writer.write(b"Content-Length: 5\r\n\r\n{")
+        assert statuses(await reader.read()) == [408]
+        assert asyncio.get_running_loop().time() - began < 5, "3.4 s for all of it, then a second for the client to go"
+        writer.close()
+
+
+async def test_a_body_in_single_bytes_takes_no_more_room_than_another() -> None:
+    request = Request("", 0)
+    for _ in range(10_000):
+        request.take(b"x")
+    assert len(request._kept) == len(request.body) == 10_000
+    assert isinstance(request._kept, bytearray)
+
+
+async def test_when_it_is_crowded_those_who_idle_make_room(tmp_path: Path) -> None:
+    async with opened(tmp_path, ingest_connections_max=8, ingest_head_timeout_s=0.3) as rig, AsyncExitStack() as stack:
+        for _ in range(7):
+            reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+            stack.callback(writer.close)
+            writer.write(event())
+            assert b"202" in await reader.readuntil(b"}")
+        assert await asyncio.wait_for(reader.read(), 3) == b"", "long before its 75 s"
+
+
 async def test_beyond_its_connections_the_door_says_503_and_comes_back(tmp_path: Path) -> None:
-    async with opened(tmp_path, ingest_connections_max=3, ingest_head_timeout_s=4) as rig, AsyncExitStack() as stack:
+    async with opened(tmp_path, ingest_connections_max=3, ingest_head_timeout_s=3.4) as rig, AsyncExitStack() as stack:
         silent = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(3)]
         for _, writer in silent:
             stack.callback(writer.close)
