@@ -1,4 +1,4 @@
-"""The command line: without a command the service; ``journal list | verify | export | resend`` end by themselves.
+"""The command line: without a command the service; ``journal list | verify | export | resend`` and ``template`` end.
 
 Exit status: 0 done, and nothing wrong; 1 damage or records that cannot be decoded were found (verify, export), or Kafka
 did not take everything (resend); 2 wrong use, configuration, or no journal; 130 after Ctrl-C.
@@ -20,7 +20,7 @@ from events import logs
 from events.progress import Progress
 from events.serving import run
 from events.settings import ConfigurationError, exit_with, load
-from ingest import app, contents, resending
+from ingest import app, contents, resending, template_files
 from ingest.contents import Contents, File
 from ingest.opening import lock_of
 from ingest.resending import Resending
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     if options.command is None:
         run("ingest", IngestSettings, app.main)
+    if options.command == "template":
+        sys.exit(template_files.main(options))
     try:
         settings = load(IngestSettings)
         logs.configure("ingest", settings)
@@ -192,7 +194,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Accepts webhooks. Without a command: the service, until told to stop.",
         epilog="Everything is set by environment variables; see the README.",
     )
-    journal = parser.add_subparsers(dest="command", metavar="journal").add_parser(
+    parts = parser.add_subparsers(dest="command", metavar="journal | template")
+    template_files.add_arguments(parts.add_parser("template", help="write the files for import into 3CX"))
+    journal = parts.add_parser(
         "journal", help="look at what Kafka has not acknowledged yet, or send it", description=__doc__
     )
     journal.add_argument("--folder", type=Path, metavar="FOLDER", help="another journal than the one in DATA_DIR")
