@@ -1,4 +1,4 @@
-"""``python -m ingest``: accept webhooks until told to stop; ``journal``: look at what waits, or send it; ``template``: for 3CX."""
+"""``python -m ingest``: accept webhooks until told to stop; ``journal``: what waits; ``template``: files for 3CX."""
 
 import sys
 
