@@ -1,6 +1,6 @@
 """``python -m tests.containers.broker``: the broker from the image, by testcontainers: start, use, stop, find again.
 
-Needs a running container engine that has apache/kafka (or the stand-in of tests/containers/stand-in-kafka).
+Needs a running container engine that has apache/kafka (or the stand-in of tests/containers/stand-ins).
 """
 
 import asyncio
