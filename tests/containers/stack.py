@@ -1,4 +1,4 @@
-"""``python -m tests.containers.stack [--builds 1] [--keep] [--shots FOLDER]``: deploy/compose.yaml for real, with a verdict.
+"""``python -m tests.containers.stack``: deploy/compose.yaml for real, with a verdict; ``--help`` lists the options.
 
 1. build the image twice without a cache: the same layers; 2. up, all healthy; 3. the image: user, read-only root, SBOM;
 4. the seed's samples, and the wallboard in a browser; then, under a feed of calls that posts until each is accepted:
