@@ -17,7 +17,9 @@ from events.reading import read
 from events.session import Direction, Outcome
 from events.settings import ConfigurationError
 from events.webhook import End, Start
+from ingest.settings import IngestSettings
 from ingest.template import REPORTED, SECRET_HEADER, crm_template, endpoint, json_body
+from processors.settings import ProcessorsSettings
 from tests.printing import Culture, cultures_of_cldr
 
 DEPLOY = Path(__file__).parent.parent / "deploy" / "3cx"
@@ -197,3 +199,16 @@ def test_the_seeds_body_is_read_right_in_every_culture_that_net_prints_in(zone: 
         end = read(body_of(of_the_seed(printed, ended=True)), "application/json", RECEIVED, Pbx(timezone=zone))
         assert isinstance(end, End), culture
         assert (end.started_at, end.ended_at, end.duration_s) == (culture.cut(BEGAN), culture.cut(ENDED), 272), culture
+
+
+@pytest.mark.parametrize("guide", ["3cx.md", "3cx.fr.md"])
+def test_both_guides_give_the_same_commands_the_real_header_and_settings_that_there_are(guide: str) -> None:
+    docs = DEPLOY.parent.parent / "docs"
+    text = (docs / guide).read_text("utf-8")
+    assert SECRET_HEADER in text
+    known = {name.upper() for one in (IngestSettings, ProcessorsSettings) for name in one.model_fields} | {"PBX_CONFIG"}
+    assert set(re.findall(r"`((?:INGEST|PBX)_[A-Z_]+)`", text)) <= known
+    blocks = [re.sub(r" *#.*", "", block) for block in re.findall(r"```.*?```", text, re.DOTALL)]
+    english = (docs / "3cx.md").read_text("utf-8")
+    assert blocks == [re.sub(r" *#.*", "", block) for block in re.findall(r"```.*?```", english, re.DOTALL)]
+    assert text.count("\n| ") == english.count("\n| ")
