@@ -5,11 +5,13 @@ headers, so the stream and the CSV also take it as the query parameter ``access_
 """
 
 from collections import Counter
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,12 +22,14 @@ from events.metrics import Metrics
 from events.serving import Handler, Refused, Served, exposition
 from projections import exports, parameters
 from projections.access import Access, shown
-from projections.agent_status import AgentState
+from projections.agent_status import Agent, AgentState
 from projections.answers import answer
+from projections.facts import AgentKey
 from projections.feeds import FeedState
 from projections.figures_api import FiguresApi
 from projections.openapi import document
 from projections.settings import ProjectionsSettings
+from projections.sources import TooManyChangedError
 from projections.stream import Stream, TooManyClientsError
 from projections.views import Views
 from projections.words import FILTERS, FORMS, SPREADSHEET
@@ -51,14 +55,23 @@ class Api:
         self._metrics = metrics
 
     async def agents(self, request: Request) -> Response:
-        """Every agent."""
+        """Every agent; with `as_of` as they were known then."""
         role = self._access.role(request)
-        parameters.only(request, ())
+        parameters.only(request, ("as_of",))
+        at = parameters.as_of(request)
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
-            found = await self._views.agents(connection)
+            found = await self._agents(connection, at)
         agents = [agent.model_dump(mode="json") for agent in found]
-        return answer(request, seen, role, {"agents": agents, "feeds": self._feeds(), **seen.stamp()})
+        feeds = self._feeds() if at is None else []
+        return answer(request, seen, role, {"agents": agents, "feeds": feeds, **seen.stamp(at)})
+
+    async def _agents(
+        self, connection: AsyncConnection, at: datetime | None, keys: list[AgentKey] | None = None
+    ) -> list[Agent]:
+        if at is None:
+            return await self._views.agents(connection, keys)
+        return await self._views.agents_then(connection, at, keys)
 
     async def feeds(self, request: Request) -> Response:
         """The state of every PBX's feed."""
@@ -71,12 +84,13 @@ class Api:
     async def agent(self, request: Request) -> Response:
         """One agent."""
         role = self._access.role(request)
-        parameters.only(request, ())
+        parameters.only(request, ("as_of",))
+        at = parameters.as_of(request)
         key = request.path_params["pbx"], request.path_params["extension"]
         _no_nul(*key)
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
-            found = await self._views.agents(connection, [key])
+            found = await self._agents(connection, at, [key])
         if not found:
             raise Refused(HTTPStatus.NOT_FOUND, "no call of this agent was ever seen")
         return answer(request, seen, role, found[0].model_dump(mode="json"))
@@ -84,25 +98,27 @@ class Api:
     async def calls(self, request: Request) -> Response:
         """A page of calls, newest first."""
         role = self._access.role(request)
-        parameters.only(request, (*FILTERS, "limit", "cursor"))
+        parameters.only(request, (*FILTERS, "limit", "cursor", "as_of"))
         self._access.may_search(request)
         limit, after = parameters.limit(request), parameters.cursor(request)
-        wanted = parameters.call_filter(request)
+        wanted, at = parameters.call_filter(request), parameters.as_of(request)
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
-            page, following = await self._views.calls(connection, wanted, limit, after)
+            sources = await self._views.known_by(connection, at)
+            page, following = await self._views.calls(connection, wanted, limit, after, sources)
         cursor = None if following is None else parameters.encoded(following)
-        return answer(request, seen, role, {"calls": shown(page, role), "next_cursor": cursor, **seen.stamp()})
+        return answer(request, seen, role, {"calls": shown(page, role), "next_cursor": cursor, **seen.stamp(at)})
 
     async def call(self, request: Request) -> Response:
         """One call."""
         role = self._access.role(request)
-        parameters.only(request, ())
+        parameters.only(request, ("as_of",))
+        at = parameters.as_of(request)
         session_id = request.path_params["session_id"]
         _no_nul(session_id)
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
-            found = await self._views.call(connection, session_id)
+            found = await self._views.call(connection, session_id, await self._views.known_by(connection, at))
         if found is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no call with this session_id")
         return answer(request, seen, role, shown(found, role))
@@ -125,19 +141,22 @@ class Api:
     async def calls_csv(self, request: Request) -> Response:
         """The calls as CSV, streamed; `form`: ``spreadsheet`` (no cell runs as a formula) or ``raw``."""
         role = self._access.role(request, query_token=True)
-        parameters.only(request, (*FILTERS, "form", "access_token"))
+        parameters.only(request, (*FILTERS, "form", "as_of", "access_token"))
         self._access.may_search(request, query_token=True)
+        at = parameters.as_of(request)
         form = request.query_params.get("form", SPREADSHEET)
         if form not in FORMS:
             raise parameters.refused(f"form is one of {', '.join(FORMS)}")
-        return exports.csv_answer(self._views, parameters.call_filter(request), role, form)
+        return await exports.csv_answer(self._views, parameters.call_filter(request), at, role, form)
 
     async def calls_ndjson(self, request: Request) -> Response:
         """The calls, one JSON object to a line, streamed."""
         role = self._access.role(request, query_token=True)
-        parameters.only(request, (*FILTERS, "access_token"))
+        parameters.only(request, (*FILTERS, "as_of", "access_token"))
         self._access.may_search(request, query_token=True)
-        return exports.ndjson_answer(self._views, parameters.call_filter(request), role)
+        return await exports.ndjson_answer(
+            self._views, parameters.call_filter(request), parameters.as_of(request), role
+        )
 
     async def stream(self, request: Request) -> Response:
         """The event stream."""
@@ -226,6 +245,9 @@ def application(api: Api, metrics: Metrics) -> Starlette:
         "/wallboard/{name}": ("wallboard", _asset),
     }
     served = [Served("GET", path, name, handler) for path, (name, handler) in routes.items()]
+    changed = (HTTPStatus.BAD_REQUEST, "too many calls known at as_of have changed since; take a later as_of")
     away = (HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
     hint = "see /openapi.json for the routes and their methods"
-    return serving.application(metrics, served, {SQLAlchemyError: away, OSError: away}, hint)
+    return serving.application(
+        metrics, served, {TooManyChangedError: changed, SQLAlchemyError: away, OSError: away}, hint
+    )

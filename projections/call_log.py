@@ -26,9 +26,9 @@ class Told:
 
     @property
     def known_at(self) -> datetime:
-        """When the views could know: not before the feed had come as far, whatever the cause's own time is."""
-        time = self.event.time
-        return time if self.feed_at is None or self.feed_at < time else self.feed_at
+        """When the views could know: not before the feed had come as far, nor before the call's first receipt."""
+        known = max(self.event.time, self.event.session.first_received_at)
+        return known if self.feed_at is None or self.feed_at < known else self.feed_at
 
 
 def folded(told: Iterable[Told]) -> dict[str, Told]:

@@ -1,64 +1,61 @@
-"""Counting calls in the database: tallies, tallies per span of time, and how long calls were."""
+"""Counting calls in the database: tallies, tallies per span of time, and how long calls were. Each of one source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, cast, func, literal, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, Table, cast, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from projections.figures import Tally
-from projections.tables import calls
 
-_TIMED: Final = calls.c.duration_s.is_not(None).label("timed")
-KINDS: Final = (calls.c.direction, calls.c.outcome, calls.c.status, _TIMED)
-"""What a tally's calls have in common."""
-AMOUNTS: Final = (func.count().label("calls"), func.coalesce(func.sum(calls.c.duration_s), 0).label("talk_s"))
 DURATION_BOUNDS_S: Final = (10, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600)
 
 
+def kinds(table: Table) -> tuple[ColumnElement[Any], ...]:
+    """What a tally's calls have in common."""
+    c = table.c
+    return c.direction, c.outcome, c.status, c.duration_s.is_not(None).label("timed")
+
+
+def amounts(table: Table) -> tuple[ColumnElement[Any], ...]:
+    """How many there are, and their talk time."""
+    return func.count().label("calls"), func.coalesce(func.sum(table.c.duration_s), 0).label("talk_s")
+
+
 def tally_of(row: Any) -> Tally:
-    """The tally in a row of `KINDS` and `AMOUNTS`."""
+    """The tally in a row of `kinds` and `amounts`."""
     return Tally(row.direction, row.outcome, row.status, bool(row.timed), row.calls, int(row.talk_s))
 
 
-async def tallies(connection: AsyncConnection, wanted: Sequence[ColumnElement[bool]]) -> list[Tally]:
+async def tallies(connection: AsyncConnection, table: Table, wanted: Sequence[ColumnElement[bool]]) -> list[Tally]:
     """All calls like that, tallied."""
-    rows = await connection.execute(select(*KINDS, *AMOUNTS).where(*wanted).group_by(*KINDS))
+    groups = kinds(table)
+    rows = await connection.execute(select(*groups, *amounts(table)).where(*wanted).group_by(*groups))
     return [tally_of(row) for row in rows]
 
 
-async def day_tallies(connection: AsyncConnection, days: Mapping[str, str]) -> dict[str, list[Tally]]:
-    """For each PBX the calls that began on its day."""
-    return {
-        pbx: await tallies(connection, [calls.c.pbx == pbx, calls.c.day == day]) for pbx, day in sorted(days.items())
-    }
-
-
 async def bucket_tallies(
-    connection: AsyncConnection, wanted: Sequence[ColumnElement[bool]], begin: datetime, bucket_s: int
-) -> dict[int, list[Tally]]:
+    connection: AsyncConnection, table: Table, wanted: Sequence[ColumnElement[bool]], begin: datetime, bucket_s: int
+) -> list[tuple[int, Tally]]:
     """The calls like that, tallied by the number of the bucket in which they began; `begin` is a whole second."""
-    number = (_epoch_s(connection) - int(begin.timestamp())) // bucket_s
-    bucket = number.label("bucket")
-    rows = await connection.execute(select(bucket, *KINDS, *AMOUNTS).where(*wanted).group_by(bucket, *KINDS))
-    found: dict[int, list[Tally]] = {}
-    for row in rows:
-        found.setdefault(int(row.bucket), []).append(tally_of(row))
-    return found
+    number = (_epoch_s(connection, table.c.began_at) - int(begin.timestamp())) // bucket_s
+    groups = number.label("bucket"), *kinds(table)
+    rows = await connection.execute(select(*groups, *amounts(table)).where(*wanted).group_by(*groups))
+    return [(int(row.bucket), tally_of(row)) for row in rows]
 
 
-def _epoch_s(connection: AsyncConnection) -> ColumnElement[int]:
+def _epoch_s(connection: AsyncConnection, began_at: Column[Any]) -> ColumnElement[int]:
     """The whole second in which a call began."""
     if connection.dialect.name == "sqlite":
-        return cast(func.strftime("%s", calls.c.began_at, type_=Integer), Integer)
-    return cast(func.floor(func.extract("epoch", calls.c.began_at)), BigInteger)
+        return cast(func.strftime("%s", began_at, type_=Integer), Integer)
+    return cast(func.floor(func.extract("epoch", began_at)), BigInteger)
 
 
-async def durations(connection: AsyncConnection, wanted: Sequence[ColumnElement[bool]]) -> list[int]:
+async def durations(connection: AsyncConnection, table: Table, wanted: Sequence[ColumnElement[bool]]) -> list[int]:
     """How many reported durations lie below each bound (not below the one before); the last: the rest."""
-    length = calls.c.duration_s
+    length = table.c.duration_s
     edges = (None, *DURATION_BOUNDS_S, None)
     counts = [
         func.count().filter(

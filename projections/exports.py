@@ -6,7 +6,9 @@ front. ``raw``: every cell as it is, for programs.
 
 import csv
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -26,34 +28,52 @@ CSV_COLUMNS: Final = (
 )
 
 
-def csv_answer(views: Views, wanted: CallFilter, role: str, form: str) -> StreamingResponse:
-    """The calls as CSV in one of the forms."""
-
-    async def lines() -> AsyncIterator[str]:
-        yield _csv([CSV_COLUMNS])
-        async for page in _pages(views, wanted, role):
-            yield _csv([_cells(call, form) for call in page])
-
-    headers = {"Content-Disposition": 'attachment; filename="calls.csv"'}
-    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
+Page = list[dict[str, Any]]
+Written = Callable[[Page], bytes]
 
 
-def ndjson_answer(views: Views, wanted: CallFilter, role: str) -> StreamingResponse:
-    """The calls, one JSON object to a line."""
+async def csv_answer(views: Views, wanted: CallFilter, at: datetime | None, role: str, form: str) -> StreamingResponse:
+    """The calls as CSV in one of the forms; `at`: as they were known then."""
 
-    async def lines() -> AsyncIterator[bytes]:
-        async for page in _pages(views, wanted, role):
-            yield b"".join(orjson.dumps(call, option=orjson.OPT_APPEND_NEWLINE) for call in page)
+    def written(page: Page) -> bytes:
+        return _csv([_cells(call, form) for call in page])
 
-    headers = {"Content-Disposition": 'attachment; filename="calls.ndjson"'}
-    return StreamingResponse(lines(), media_type="application/x-ndjson", headers=headers)
+    return await _answer(
+        _pages(views, wanted, at, role), written, "text/csv; charset=utf-8", "csv", _csv([CSV_COLUMNS])
+    )
 
 
-async def _pages(views: Views, wanted: CallFilter, role: str) -> AsyncIterator[list[dict[str, Any]]]:
+async def ndjson_answer(views: Views, wanted: CallFilter, at: datetime | None, role: str) -> StreamingResponse:
+    """The calls, one JSON object to a line; `at`: as they were known then."""
+
+    def written(page: Page) -> bytes:
+        return b"".join(orjson.dumps(call, option=orjson.OPT_APPEND_NEWLINE) for call in page)
+
+    return await _answer(_pages(views, wanted, at, role), written, "application/x-ndjson", "ndjson")
+
+
+async def _answer(
+    pages: AsyncGenerator[Page, None], written: Written, media_type: str, suffix: str, head: bytes = b""
+) -> StreamingResponse:
+    """The pages as a file. The first one is had before the answer begins: what fails then is a problem, not a stub."""
+    first = await anext(pages)
+
+    async def parts() -> AsyncIterator[bytes]:
+        async with aclosing(pages):
+            yield head + written(first)
+            async for page in pages:
+                yield written(page)
+
+    headers = {"Content-Disposition": f'attachment; filename="calls.{suffix}"'}
+    return StreamingResponse(parts(), media_type=media_type, headers=headers)
+
+
+async def _pages(views: Views, wanted: CallFilter, at: datetime | None, role: str) -> AsyncGenerator[Page, None]:
     after: Cursor | None = None
     async with views.store.reading() as connection:
+        sources = await views.known_by(connection, at)
         while True:
-            page, after = await views.calls(connection, wanted, PAGE, after)
+            page, after = await views.calls(connection, wanted, PAGE, after, sources)
             yield shown(page, role)
             if after is None:
                 return
@@ -65,7 +85,7 @@ def _cells(call: dict[str, Any], form: str) -> list[str]:
     return cells if form == RAW else [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells]
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> str:
+def _csv(rows: Sequence[Sequence[str]]) -> bytes:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
-    return text.getvalue()
+    return text.getvalue().encode()

@@ -105,13 +105,17 @@ def figures_of(tallies: Iterable[Tally], *, include_inferred: bool = False) -> d
     return {figure.name: _value(figure, known, include_inferred=include_inferred) for figure in FIGURES}
 
 
-def links_of(given: Rows, *, include_inferred: bool = False) -> dict[str, str | None]:
-    """For each figure of the calls that `given` filters, where exactly its rows are listed; null: there can be none."""
+def links_of(given: Rows, *, include_inferred: bool = False, as_of: str | None = None) -> dict[str, str | None]:
+    """For each figure of the calls that `given` filters, where exactly its rows are listed; null: there can be none.
+
+    `as_of`: of calls as they were known then.
+    """
+    then = {} if as_of is None else {"as_of": as_of}
     found: dict[str, str | None] = {}
     for figure in FIGURES:
         rows = figure.counted(include_inferred=include_inferred)
         contradicts = any(given.get(name, word) != word for name, word in rows.items())
-        query = urlencode({**given, **rows})
+        query = urlencode({**given, **rows, **then})
         found[figure.name] = None if contradicts else f"/api/v1/calls?{query}" if query else "/api/v1/calls"
     return found
 

@@ -1,15 +1,15 @@
 """The call filters: what may be asked for, as conditions on the call log's rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_
+from sqlalchemy import Column, ColumnElement, or_
 
 from events import numbers
 from events.session import Status
-from projections.tables import calls
+from projections.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,10 @@ class CallFilter:
     has_duration: bool | None = None
 
 
-def conditions(wanted: CallFilter, country: str | None) -> Iterator[ColumnElement[bool]]:
-    """What a row of `calls` must be like; `country` reads national numbers."""
-    c = calls.c
+def conditions(wanted: CallFilter, source: Source, country: str | None) -> Iterator[ColumnElement[bool]]:
+    """What a row of the source must be like; `country` reads national numbers."""
+    c = source.table.c
+    yield from source.where
     said = {c.pbx: wanted.pbx, c.extension: wanted.agent, c.direction: wanted.direction, c.day: wanted.day}
     said |= {c.status: wanted.status, c.outcome: wanted.outcome}
     yield from (column == value for column, value in said.items() if value is not None)
@@ -48,18 +49,17 @@ def conditions(wanted: CallFilter, country: str | None) -> Iterator[ColumnElemen
     if wanted.has_duration is not None:
         yield c.duration_s.is_not(None) if wanted.has_duration else c.duration_s.is_(None)
     if wanted.number is not None:
-        yield _has_number(wanted.number, country)
+        yield _has_number((c.caller_digits, c.callee_digits), wanted.number, country)
     if wanted.began_from is not None:
         yield c.began_at >= wanted.began_from
     if wanted.began_to is not None:
         yield c.began_at < wanted.began_to
 
 
-def _has_number(text: str, country: str | None) -> Any:
+def _has_number(columns: Sequence[Column[Any]], text: str, country: str | None) -> ColumnElement[bool]:
     """Either party's number is the same: equal digits, or a suffix of seven digits or more."""
     digits = numbers.party(text, country).digits
     suffix = digits[-numbers.SUFFIX_DIGITS_MIN :]
-    columns = (calls.c.caller_digits, calls.c.callee_digits)
     if len(digits) < numbers.SUFFIX_DIGITS_MIN:
         return or_(*(column == digits for column in columns))
     # A stored number may be the shorter one: all but the first digits of what is asked for.

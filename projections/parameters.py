@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -78,6 +78,14 @@ def moment(request: Request, name: str) -> datetime | None:
         return times.from_text(text.replace(" ", "+"))  # a plus in a query arrives as a blank
     except (ValueError, OverflowError):
         raise refused(f"{name} is an RFC 3339 time such as 2026-11-24T08:00:00Z") from None
+
+
+def as_of(request: Request) -> datetime | None:
+    """The time of which the view is asked as it was known then; null: as it is now."""
+    at = moment(request, "as_of")
+    if at is not None and at > datetime.now(UTC):
+        raise refused("as_of is a time that has passed")
+    return at
 
 
 def whole(request: Request, name: str, default: int, low: int, high: int) -> int:

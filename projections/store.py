@@ -4,20 +4,17 @@ Views may use the loose durability settings, because offsets roll back together 
 the topic does not give again.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NotRequired, TypedDict
+from typing import Any, Final
 
 from sqlalchemy import (
-    Select,
-    Table,
     and_,
     bindparam,
     case,
     event,
-    func,
     insert,
     or_,
     select,
@@ -29,21 +26,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from events import times
-from events.session import Outcome, Status
 from events.settings import ConfigurationError
-from projections.agent_status import AgentFacts, OpenCall
 from projections.call_log import Row
-from projections.counting import AMOUNTS, KINDS, tally_of
 from projections.migrating import UnknownSchemaError, migrate
 from projections.tables import agents, calls, offsets, revisions
 
 IMMEDIATE: Final = "callstream_immediate"
 
-AgentKey = tuple[str, str]
 Upsert = postgresql.Insert | sqlite.Insert
-KEYS_PER_QUERY: Final = 400
-"""SQLite takes a bounded number of parameters in one statement."""
-
 
 _MAIL_COLUMNS: Final = ("email", "email_at", "email_call")
 _LAST_COLUMNS: Final = ("last_at", "last_call", "partition")
@@ -58,14 +48,6 @@ _ADVANCE: Final = (
     )
     .values(next_offset=bindparam("next_offset"), stream_time=bindparam("stream_time"))
 )
-
-
-class Asked(TypedDict):
-    """What is asked about the agents of one PBX: the day of their figures; for wrap-up, when answered calls ended."""
-
-    day: str
-    ended_from: NotRequired[datetime]
-    ended_to: NotRequired[datetime]
 
 
 class ForeignWriterError(Exception):
@@ -98,9 +80,10 @@ class Seen:
         known = [at for at in self.stream_times.values() if at is not None]
         return min(known) if known and len(known) == len(self.stream_times) else None
 
-    def stamp(self) -> dict[str, str | int | None]:
-        """The fields that say what an answer is as of."""
-        return {"as_of": None if self.as_of is None else times.to_text(self.as_of), "position": self.position}
+    def stamp(self, at: datetime | None = None) -> dict[str, str | int | None]:
+        """The fields that say what an answer is as of; `at`: it is of what was known then, if all of that is known."""
+        as_of = self.as_of if at is None or self.as_of is None else min(at, self.as_of)
+        return {"as_of": None if as_of is None else times.to_text(as_of), "position": self.position}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,28 +172,6 @@ class Store:
         if rows:
             await connection.execute(self._put_agents, rows)
 
-    async def agent_facts(
-        self, connection: AsyncConnection, asked: Callable[[str], Asked], keys: Sequence[AgentKey] | None
-    ) -> list[tuple[AgentFacts, int]]:
-        """What the tables say about these agents (null: all), each with its partition, in order of PBX and extension.
-
-        `asked`: for a PBX, of which day the figures and from which time on the answered calls' ends are.
-        """
-        found: list[tuple[AgentFacts, int]] = []
-        if keys is None:
-            pbxs = (await connection.execute(_PBXS)).scalars().all()
-            for pbx in pbxs:
-                found += await _facts(connection, _ALL, {"pbx": pbx, **asked(pbx)})
-            return found
-        by_pbx: dict[str, list[str]] = {}
-        for pbx, extension in sorted(keys):
-            by_pbx.setdefault(pbx, []).append(extension)
-        for pbx, extensions in by_pbx.items():
-            for begin in range(0, len(extensions), KEYS_PER_QUERY):
-                some = extensions[begin : begin + KEYS_PER_QUERY]
-                found += await _facts(connection, _SOME, {"pbx": pbx, "extensions": some, **asked(pbx)})
-        return found
-
 
 def _newer_call_wins(statement: Upsert) -> Upsert:
     new = {column.name: statement.excluded[column.name] for column in calls.columns if column.name != "session_id"}
@@ -227,63 +188,6 @@ def _newer_agent_wins(statement: Upsert) -> Upsert:
     changes = {name: case((mailed, new[name]), else_=old[name]) for name in _MAIL_COLUMNS}
     changes |= {name: case((newer, new[name]), else_=old[name]) for name in _LAST_COLUMNS}
     return statement.on_conflict_do_update(index_elements=["pbx", "extension"], set_=changes)
-
-
-@dataclass(frozen=True, slots=True)
-class _FactQueries:
-    """What is asked about the agents of one PBX. Built once: building them anew took longer than running them."""
-
-    agents: Select[Any]
-    open_calls: Select[Any]
-    tallies: Select[Any]
-    answered: Select[Any]
-
-
-def _fact_queries(*, of_some: bool) -> _FactQueries:
-    def these(statement: Select[Any], table: Table) -> Select[Any]:
-        mine = statement.where(table.c.pbx == bindparam("pbx"))
-        return mine.where(table.c.extension.in_(bindparam("extensions", expanding=True))) if of_some else mine
-
-    c = calls.c
-    # One step into the index per agent, however many calls it ever had.
-    of_agent = and_(c.pbx == agents.c.pbx, c.extension == agents.c.extension)
-    free = select(func.max(c.closed_at)).where(of_agent).scalar_subquery().label("free")
-    near = c.closed_at.between(bindparam("ended_from"), bindparam("ended_to"))
-    taken = and_(of_agent, near, c.status == Status.ENDED.value, c.outcome == Outcome.ANSWERED.value)
-    until = select(func.max(c.closed_at)).where(taken).scalar_subquery().label("until")
-    groups = (c.extension, *KINDS)
-    tallies = select(*groups, *AMOUNTS)
-    return _FactQueries(
-        these(select(agents, free), agents).order_by(agents.c.extension),
-        these(select(c.extension, c.session_id, c.began_at).where(c.status == Status.OPEN.value), calls),
-        these(tallies.where(c.day == bindparam("day")), calls).group_by(*groups),
-        these(select(agents.c.extension, until), agents),
-    )
-
-
-_PBXS: Final = select(agents.c.pbx).distinct().order_by(agents.c.pbx)
-_ALL: Final = _fact_queries(of_some=False)
-_SOME: Final = _fact_queries(of_some=True)
-
-
-async def _facts(
-    connection: AsyncConnection, queries: _FactQueries, given: dict[str, Any]
-) -> list[tuple[AgentFacts, int]]:
-    found: dict[str, tuple[AgentFacts, int]] = {}
-    for row in await connection.execute(queries.agents, given):
-        facts = AgentFacts(row.pbx, row.extension, row.email, row.last_call, row.free)
-        found[row.extension] = facts, row.partition
-    for row in await connection.execute(queries.open_calls, given):
-        if row.extension in found:
-            found[row.extension][0].open_calls.append(OpenCall(row.session_id, row.began_at))
-    for row in await connection.execute(queries.tallies, given):
-        if row.extension in found:
-            found[row.extension][0].tallies.append(tally_of(row))
-    if "ended_from" in given:
-        for row in await connection.execute(queries.answered, given):
-            if row.extension in found:
-                found[row.extension][0].answered_until = row.until
-    return list(found.values())
 
 
 async def open_store(url: URL, topic: str) -> Store:

@@ -64,6 +64,7 @@ calls = Table(
     Column("document", Text, nullable=False),
     Index("calls_newest_first", "first_received_at", "session_id"),
     Index("calls_of_agent", "pbx", "extension", "status"),
+    Index("calls_of_agent_newest_first", "pbx", "extension", "first_received_at", "session_id"),
     Index("calls_closed", "pbx", "extension", "closed_at"),
     # Everything that a day's figures are counted from: the rows themselves are not read.
     Index("calls_of_day", "pbx", "day", "extension", "direction", "outcome", "status", "duration_s"),
@@ -77,6 +78,7 @@ revisions = Table(
     Column("revision", Integer, primary_key=True),
     Column("known_at", UtcTime, nullable=False),
     Column("event", Text, nullable=False),
+    Index("revisions_known", "known_at", "session_id"),
 )
 agents = Table(
     "agents",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from heapq import merge
 from typing import Any, Final
 
 import orjson
@@ -15,10 +16,13 @@ from events.pbx import DEFAULT_PBX, Pbx
 from events.session import Status
 from projections import counting, filters
 from projections.agent_status import Agent, Moment, agent_of
-from projections.feeds import Feed, Feeds
-from projections.figures import figures_of
+from projections.call_log import row_of
+from projections.facts import AgentKey, Asked, agent_facts
+from projections.feeds import Feed, FeedReason, Feeds
+from projections.figures import Tally, figures_of
 from projections.filters import CallFilter
-from projections.store import AgentKey, Asked, Store
+from projections.sources import NOW, Source, Sources, known_by
+from projections.store import Store
 from projections.tables import calls, revisions
 
 SNAPSHOT_CALLS: Final = 50
@@ -51,7 +55,7 @@ class Views:
     async def agents(self, connection: AsyncConnection, keys: Sequence[AgentKey] | None = None) -> list[Agent]:
         """The agents (null: all), in order of PBX and extension."""
         now, monotonic_s = datetime.now(UTC), time.monotonic()
-        facts = await self.store.agent_facts(connection, partial(self._asked, now), keys)
+        facts = await agent_facts(connection, partial(self._asked, now), keys)
         found = [agent_of(one, self._moment(one.pbx, partition, now, monotonic_s)) for one, partition in facts]
         for agent in found:
             if agent.wrap_up_until is None:
@@ -59,6 +63,21 @@ class Views:
             else:
                 self._wrap_ups[agent.pbx, agent.extension] = agent.wrap_up_until
         return found
+
+    async def agents_then(
+        self, connection: AsyncConnection, at: datetime, keys: Sequence[AgentKey] | None = None
+    ) -> list[Agent]:
+        """The agents as they were known at that time."""
+        sources = await self.known_by(connection, at)
+        facts = await agent_facts(connection, partial(self._asked, at), keys, sources)
+        return [agent_of(one, self._moment_then(one.pbx, partition, at)) for one, partition in facts]
+
+    async def known_by(self, connection: AsyncConnection, at: datetime | None) -> Sources:
+        """The call log as it was known at that time (null: as it is now)."""
+        if at is None:
+            return NOW
+        zones = {name: pbx.zone for name, pbx in self.pbxs.items()}
+        return await known_by(connection, at, lambda told: row_of(told, zones, zones[DEFAULT_PBX]))
 
     def wrapped_up(self, now: datetime) -> list[AgentKey]:
         """Whose wrap-up was told of and has ended by now; each is told once."""
@@ -81,6 +100,14 @@ class Views:
             self._wrap_up_s(pbx),
         )
 
+    def _moment_then(self, pbx: str, partition: int, at: datetime) -> Moment:
+        """Whether a feed was silent at some time is not kept: what the views have not come to is unknown."""
+        known = self.feeds.as_of(partition)
+        is_known = known is not None and at - known <= timedelta(seconds=self.feeds.silent_s)
+        as_of = at if known is not None and known >= at else known
+        why = None if is_known else FeedReason.BEHIND
+        return Moment(at, self._asked(at, pbx)["day"], as_of, why, self._wrap_up_s(pbx))
+
     def _pbx(self, name: str) -> Pbx:
         return self.pbxs.get(name, self.pbxs[DEFAULT_PBX])
 
@@ -93,19 +120,27 @@ class Views:
         return self.feeds.of_pbxs(self.pbxs, datetime.now(UTC), time.monotonic())
 
     async def calls(
-        self, connection: AsyncConnection, wanted: CallFilter, limit: int, after: Cursor | None = None
+        self,
+        connection: AsyncConnection,
+        wanted: CallFilter,
+        limit: int,
+        after: Cursor | None = None,
+        sources: Sources = NOW,
     ) -> tuple[list[Json], Cursor | None]:
         """A page of calls, newest first, and where the next one begins (null: this was the last)."""
-        statement = self.matching(wanted, after).limit(limit + 1)
-        rows = (await connection.execute(statement)).all()
+        parts = [
+            (await connection.execute(self.matching(wanted, source, after).limit(limit + 1))).all()
+            for source in sources
+        ]
+        rows = list(merge(*parts, key=lambda row: (row.first_received_at, row.session_id), reverse=True))
         page = [orjson.loads(row.document) for row in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
         return page, None if last is None else Cursor(last.first_received_at, last.session_id)
 
-    def matching(self, wanted: CallFilter, after: Cursor | None = None) -> Select[Any]:
+    def matching(self, wanted: CallFilter, source: Source = NOW[0], after: Cursor | None = None) -> Select[Any]:
         """The query for calls, newest first."""
-        c = calls.c
-        conditions = self.conditions(wanted)
+        c = source.table.c
+        conditions = self.conditions(wanted, source)
         if after is not None:
             same = and_(c.first_received_at == after.first_received_at, c.session_id < after.session_id)
             conditions.append(or_(c.first_received_at < after.first_received_at, same))
@@ -115,21 +150,55 @@ class Views:
             .order_by(c.first_received_at.desc(), c.session_id.desc())
         )
 
-    def conditions(self, wanted: CallFilter) -> list[ColumnElement[bool]]:
+    def conditions(self, wanted: CallFilter, source: Source) -> list[ColumnElement[bool]]:
         """What the rows of `wanted` have in common."""
-        return list(filters.conditions(wanted, self.pbxs[DEFAULT_PBX].country))
+        return list(filters.conditions(wanted, source, self.pbxs[DEFAULT_PBX].country))
+
+    async def tallies(self, connection: AsyncConnection, wanted: CallFilter, sources: Sources = NOW) -> list[Tally]:
+        """The calls, tallied."""
+        found: list[Tally] = []
+        for source in sources:
+            found += await counting.tallies(connection, source.table, self.conditions(wanted, source))
+        return found
+
+    async def bucket_tallies(
+        self, connection: AsyncConnection, wanted: CallFilter, begin: datetime, bucket_s: int, sources: Sources
+    ) -> dict[int, list[Tally]]:
+        """The calls, tallied by the number of the bucket in which they began; `begin` is a whole second."""
+        found: dict[int, list[Tally]] = {}
+        for source in sources:
+            conditions = self.conditions(wanted, source)
+            counted = await counting.bucket_tallies(connection, source.table, conditions, begin, bucket_s)
+            for number, tally in counted:
+                found.setdefault(number, []).append(tally)
+        return found
+
+    async def durations(self, connection: AsyncConnection, wanted: CallFilter, sources: Sources) -> list[int]:
+        """How many of the calls lasted how long; see `counting.durations`."""
+        parts = [
+            await counting.durations(connection, source.table, self.conditions(wanted, source)) for source in sources
+        ]
+        return [sum(counts) for counts in zip(*parts, strict=True)]
 
     async def today(self, connection: AsyncConnection, pbxs: Iterable[str] | None = None) -> list[Json]:
         """For each of these PBXs (null: every configured one) the figures of the calls of its local day."""
         now = datetime.now(UTC)
-        days = {pbx: self._asked(now, pbx)["day"] for pbx in (self.pbxs if pbxs is None else pbxs)}
-        found = await counting.day_tallies(connection, days)
-        return [{"pbx": pbx, "day": days[pbx], **figures_of(tallies)} for pbx, tallies in found.items()]
+        days = {pbx: self._asked(now, pbx)["day"] for pbx in sorted(self.pbxs if pbxs is None else pbxs)}
+        return [
+            {"pbx": pbx, "day": day, **figures_of(await self.tallies(connection, CallFilter(pbx=pbx, day=day)))}
+            for pbx, day in days.items()
+        ]
 
-    async def call(self, connection: AsyncConnection, session_id: str) -> Json | None:
+    async def call(self, connection: AsyncConnection, session_id: str, sources: Sources = NOW) -> Json | None:
         """One call."""
-        found = (await connection.execute(select(calls.c.document).where(calls.c.session_id == session_id))).scalar()
-        return None if found is None else orjson.loads(found)
+        for source in sources:
+            c = source.table.c
+            statement = select(c.document).where(c.session_id == session_id, *source.where)
+            found = (await connection.execute(statement)).scalar()
+            if found is not None:
+                told: Json = orjson.loads(found)
+                return told
+        return None
 
     async def open_calls(self, connection: AsyncConnection) -> dict[str, int]:
         """How many calls are open at each PBX that has any."""

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from deploy.local.brokers import AnyBroker, running
 from events.kafka import KafkaSettings, ensure_topics
+from projections.store import Store, open_store
 from tests import postgres
 
 TEST_PARTITIONS = 4
@@ -93,3 +95,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """An empty store, once on each database."""
+    opened = await open_store(make_url(database_url), "sessions")
+    yield opened
+    await opened.close()

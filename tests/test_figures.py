@@ -1,23 +1,20 @@
 """Numbers agree by construction: on both databases each figure is what its own rows add up to."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
-from sqlalchemy.engine import make_url
 
 from events.metrics import Metrics
 from events.session import Outcome, Status
 from projections.api import Api, application
 from projections.figures import FIGURES, Tally, figures_of, links_of
 from projections.settings import ProjectionsSettings
-from projections.store import Store, open_store
+from projections.store import Store
 from projections.stream import Stream
 from projections.tables import calls
 from tests.builders import T0
@@ -32,14 +29,6 @@ ENDED = st.fixed_dictionaries(
     }
 )
 GIVEN = st.sampled_from(["", "status=ended", "outcome=missed", "inferred=true", "closed=true", "day=2026-11-24"])
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """An empty store, once on each database."""
-    opened = await open_store(make_url(database_url), "sessions")
-    yield opened
-    await opened.close()
 
 
 def client_of(store: Store, tmp_path: Path) -> httpx.AsyncClient:

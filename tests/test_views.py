@@ -1,7 +1,7 @@
 """The views on both databases: equal to the fold of the sessions, whatever the order, the batches and the repeats."""
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,26 +16,19 @@ from events.session_events import CallEvent, FeedProgress
 from events.settings import ConfigurationError
 from projections.agent_status import AgentFacts, AgentState, Moment, OpenCall, agent_of
 from projections.call_log import Told, folded, row_of
+from projections.facts import Asked, agent_facts
 from projections.feeds import FeedReason, Feeds
 from projections.figures import Tally
 from projections.filters import CallFilter
 from projections.projector import _agent_rows, _revision_rows
 from projections.settings import ProjectionsSettings
-from projections.store import Advance, Asked, ForeignWriterError, Position, Store, open_store
+from projections.store import Advance, ForeignWriterError, Position, Store, open_store
 from projections.tables import agents, calls, revisions
 from projections.views import Views
 from tests.builders import T0, Log, X, Y, at, end, run, start
 
 ZONES = {DEFAULT_PBX: ZoneInfo("Europe/Zurich")}
 OpenStore = Callable[[], Awaitable[Store]]
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """An empty store, once on each database."""
-    opened = await open_store(make_url(database_url), "sessions")
-    yield opened
-    await opened.close()
 
 
 def some_calls(seed: int) -> list[Told]:
@@ -180,7 +173,7 @@ async def test_agents_are_on_a_call_as_long_as_one_is_open(store: Store) -> None
     told = [Told(0, event, event.model_dump_json().encode()) for event in run(log.records).events]
     await put(store, told)
     async with store.reading() as connection:
-        ((facts, partition),) = await store.agent_facts(connection, lambda _: {"day": T0.date().isoformat()}, None)
+        ((facts, partition),) = await agent_facts(connection, lambda _: {"day": T0.date().isoformat()}, None)
     agent = agent_of(facts, Moment(at(31), "2026-11-24", at(31)))
     assert (agent.status, len(agent.calls), agent.since, partition) == (AgentState.ON_CALL, 1, at(1), 0)
     assert (agent.today.calls, agent.today.answered, agent.today.talk_s) == (2, 1, 28)
@@ -207,7 +200,7 @@ async def test_wrap_up_follows_an_answered_call_where_it_is_set(
     await put(store, [Told(0, event, event.model_dump_json().encode()) for event in run(log.records).events])
     asked = Asked(day="2026-11-24", ended_from=at(now_s - wrap_up_s), ended_to=at(now_s + wrap_up_s))
     async with store.reading() as connection:
-        facts = await store.agent_facts(connection, lambda _: asked, None)
+        facts = await agent_facts(connection, lambda _: asked, None)
     one, other = (agent_of(each, Moment(at(now_s), "2026-11-24", at(now_s), None, wrap_up_s)) for each, _ in facts)
     assert (one.status, one.since) == (status, at(since_s))
     assert one.wrap_up_until == (at(60 + wrap_up_s) if status == "wrap_up" else None)
