@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help run demo test check nightly bench format lock tools
+.PHONY: help run demo test check nightly chaos bench format lock tools
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: $(STAMP) ## format, lint, types, import rules
 nightly: $(STAMP) ## the long proofs of pairing: SEEDS (500000) call centres against the model, then kills and zombies
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),500000) --first $(or $(FIRST),0)
 	@$(BIN)/python -m tests.kills --kills 200 --zombies 100 --minutes 60
+
+chaos: $(STAMP) tools ## faults of every kind on a whole system, and a verdict; CHAOS="--faults 300 --brokers 3" for more
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench: $(STAMP) ## the benchmarks; prints a table of ratios
 	@$(BIN)/python -m bench

@@ -155,6 +155,9 @@ class Broker:
             self._say("formatting its storage")
             self._format(libs, config)
         self._say(f"starting on {self.bootstrap_servers}")
+        self._launch(libs, config)
+
+    def _launch(self, libs: Path, config: Path) -> None:
         self._process = subprocess.Popen(
             self._java(libs, "kafka.Kafka", str(config)),
             stdin=subprocess.DEVNULL,

@@ -29,17 +29,17 @@ class Model:
         self.shared = shared_extensions
         self.legs: list[Leg] = []
         self.told: list[Event] = []
-        self.emails: list[tuple[str, str, str]] = []
+        self.emails: dict[tuple[str, str], str] = {}
         self.clock = Clock()
-        self.sequences: list[tuple[str, int]] = []
+        self.sequences: dict[str, int] = {}
         self.received: dict[str, datetime] = {}
 
     def take(self, step: Step) -> None:
         """Repeat of ingest's, live time, deadlines, the record itself, progress: in this order."""
         if step.sequence is not None:
-            if any(name == step.instance and step.sequence <= number for name, number in self.sequences):
+            if step.sequence <= self.sequences.get(step.instance, -1):
                 return
-            self.sequences.append((step.instance, step.sequence))
+            self.sequences[step.instance] = step.sequence
         before_s = self.clock.live_us // SECOND_US
         self.clock.hear(step.instance, (step.received_at - EPOCH) // timedelta(microseconds=1))
         self.fire()
@@ -56,10 +56,9 @@ class Model:
         if said.email is not None:
             owner = (step.key, said.email.lower())
             if extension is None:
-                seen = [found for *name, found in self.emails if tuple(name) == owner]
-                extension = seen[-1] if seen else None
+                extension = self.emails.get(owner)
             else:
-                self.emails.append((*owner, extension))
+                self.emails[owner] = extension
         origin = Origin(step.offset, step.ce_id, step.received_at, step.body)
         identity = hashlib.blake2b(step.ce_id.encode(), digest_size=12, person=b"session").hexdigest()
         leg = Leg(

@@ -1,0 +1,75 @@
+"""``python -m tests.chaos``: faults of every kind on a whole system, and a verdict; exit status 0 when it is clean.
+
+A red run keeps its folder (ledger, logs, data) and says how it is run again.
+"""
+
+import argparse
+import asyncio
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+from tests.chaos.plan import plan
+from tests.chaos.run import Report, Run
+
+P99 = 0.99
+
+
+def say(line: str) -> None:
+    """Show progress."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def tell(report: Report) -> None:
+    """The faults with their recovery, the answers, the six lines."""
+    print(f"\n{'fault':<24} {'how many':>8} {'caught up after, median / max':>32}")
+    for kind, times in sorted(report.recovery_s.items()):
+        print(f"{kind:<24} {len(times):>8} {statistics.median(times):>20.1f} s / {max(times):.1f} s")
+    answers = sorted(report.answers_s)
+    if answers:
+        print(f"answers: {len(answers):,}; p99 {answers[int(P99 * len(answers))]:.3f} s, slowest {answers[-1]:.3f} s")
+    recovered = sorted(one for times in report.recovery_s.values() for one in times)
+    if recovered:
+        print(f"caught up: p99 {recovered[int(P99 * len(recovered))]:.1f} s over {len(recovered)} faults")
+    print("also:", ", ".join(f"{name} {count}" for name, count in sorted(report.done.items())), "\n")
+    for line in report.lines:
+        print(line)
+    for violation in report.violations:
+        print("VIOLATION", violation)
+    print("RED" if report.violations else "GREEN")
+
+
+def main() -> int:
+    """Parse, run, tell."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--faults", type=int, default=60, help="how many (60); the first ones are one of each kind")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="Kafka nodes; 3: replication 3, min 2")
+    parser.add_argument("--rate", type=float, default=200.0, help="webhooks a second (200)")
+    parser.add_argument("--rest", type=float, default=2.0, metavar="SECONDS", help="between two faults (2)")
+    parser.add_argument("--longest", type=float, default=30.0, metavar="SECONDS", help="of one fault (30)")
+    parser.add_argument("--only", action="append", metavar="KIND", help="only faults of this kind; can be repeated")
+    parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
+    parser.add_argument("--folder", type=Path, help="keep everything there, green or red")
+    given = parser.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    faults = plan(given.seed, given.faults, longest_s=given.longest, brokers=given.brokers, only=given.only)
+    say(f"seed {given.seed}: {len(faults)} faults, {given.brokers} broker(s), {given.rate:g} webhooks/s; {folder}")
+    run = Run(folder, given.seed, given.rate, given.brokers, faults, say)
+    report = asyncio.run(run.go(given.rest))
+    tell(report)
+    if report.violations:
+        print(f"evidence: {folder}\nagain: python -m tests.chaos {' '.join(sys.argv[1:])} --seed {given.seed}")
+        return 1
+    if given.folder is None:
+        shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The plan of a run: which faults, in which order, how long; from a seed, the same always."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+SERVICES = ("ingest", "processors-1", "processors-2", "projections-sqlite", "projections-postgres")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: what is done, to whom, for how many seconds (0: at once)."""
+
+    kind: str
+    target: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"{self.kind} {self.target} {self.seconds:g} s".replace("  ", " ")
+
+
+KINDS = (
+    "kill", "kill", "kill", "freeze", "kill broker", "freeze broker", "kill database", "cut", "reset", "stall",
+    "stall answers", "slow", "lose commit answers", "hold commits", "clock", "steal transactional ids", "scale",
+    "rolling restart", "double",
+)  # fmt: skip
+"""Every kind; SIGKILL of a service, the most usual one, three times as often."""
+
+
+def plan(seed: int, faults: int, *, longest_s: float, brokers: int, only: Sequence[str] | None = None) -> list[Fault]:
+    """So many faults; the first ones are one of each kind in random order, the rest by chance."""
+    random = Random(seed)
+    possible = tuple(only or KINDS)
+    kinds = sorted(set(possible))
+    random.shuffle(kinds)
+    while len(kinds) < faults:
+        kinds.append(random.choice(possible))
+    return [_fault(random, kind, longest_s, brokers) for kind in kinds[:faults]]
+
+
+SPELLS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 12.0, 30.0, 60.0)
+WAYS = ("ingest", "processors", "projections")
+JUMPS_S = (-7.0, 3.0, 30.0, -90.0, 3600.0, -86_400.0, 86_400.0 * 365 * 3, -86_400.0 * 365 * 3)
+
+
+def _fault(random: Random, kind: str, longest_s: float, brokers: int) -> Fault:
+    node = f"kafka-{random.randrange(brokers) + 1}"
+    spell_s = min(longest_s, random.choice(SPELLS_S))
+    targets: dict[str, tuple[str, float]] = {
+        **dict.fromkeys(("kill", "freeze"), (random.choice(SERVICES), spell_s)),
+        **dict.fromkeys(("kill broker", "freeze broker"), (node, spell_s)),
+        **dict.fromkeys(("cut", "stall", "stall answers", "slow"), (random.choice(WAYS), spell_s)),
+        "kill database": ("postgres", spell_s),
+        "reset": (random.choice(WAYS), 0.0),
+        "lose commit answers": ("processors", 0.0),
+        "hold commits": ("processors", random.choice((1.0, 4.0, 8.0))),
+        "clock": ("ingest", random.choice(JUMPS_S)),
+    }
+    return Fault(kind, *targets.get(kind, ()))

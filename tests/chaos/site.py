@@ -1,0 +1,253 @@
+"""The whole site: brokers, PostgreSQL, one ingest, processors, and projections on SQLite and on PostgreSQL."""
+
+import asyncio
+import re
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from deploy.local.broker import free_port
+from events.kafka import KafkaSettings, committed_reader, connection, ensure_topics
+from processors.rules import Rules
+from tests.chaos.brokers import Cluster
+from tests.chaos.database import Database
+from tests.chaos.proxy import Way
+from tests.chaos.reference import Raw
+from tests.chaos.traffic import PBXS, QUEUE, SWISS
+from tests.system import Service, read_committed
+
+PARTITIONS = 12
+RULES = Rules(call_duration_max_s=30, superseded_grace_s=10, ring_max_s=30, tolerance_s=5, closed_kept_s=25)
+"""Short, so that a run of a minute goes beyond each of them."""
+SESSION_TIMEOUT_S = 6
+ALWAYS = ("ingest", "processors-1", "processors-2", "projections-sqlite", "projections-postgres")
+WAYS = ("ingest", "processors", "projections")
+SAMPLE = re.compile(r"^(threecx_\w+?)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+READ_TIMEOUT_S = 300.0
+Json = dict[str, Any]
+
+
+class Site:
+    """Everything as real processes; `services` are those that should be running."""
+
+    def __init__(self, folder: Path, brokers: int, *, plain_times: bool) -> None:
+        """Nothing is started yet; `folder` takes data and logs."""
+        self.folder = folder
+        self.ways = {name: Way() for name in WAYS}
+        self.cluster = Cluster(folder, brokers, self.ways)
+        self.database = Database(folder / "postgres")
+        self.services: dict[str, Service] = {}
+        self.problems: list[str] = []
+        self._clock = folder / "clock"
+        self._ports = {name: free_port() for name in (*ALWAYS, "processors-3", "projections-double")}
+        self._pbxs = folder / "pbx.toml"
+        self._pbxs.write_text(_pbx_config(plain_times=plain_times), "utf-8")
+        self._replication = brokers
+        self.set_clock(0.0)
+
+    def set_clock(self, offset_s: float) -> None:
+        """Make ingest's clock wrong by so much."""
+        fresh = self._clock.with_suffix(".new")
+        fresh.write_text(str(offset_s), "ascii")
+        fresh.rename(self._clock)
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        """Past the proxies."""
+        return KafkaSettings(
+            kafka_bootstrap_servers=self.cluster.bootstrap_servers,
+            kafka_topic_partitions=PARTITIONS,
+            kafka_topic_replication=self._replication,
+        )
+
+    @property
+    def door(self) -> str:
+        """URL of ingest."""
+        return f"http://127.0.0.1:{self._ports['ingest']}"
+
+    def board(self, store: str) -> str:
+        """URL of the projections on ``sqlite`` or ``postgres``."""
+        return f"http://127.0.0.1:{self._ports[f'projections-{store}']}"
+
+    async def start(self) -> None:
+        """All of it, until each service answers."""
+        self.database.start()
+        await self.cluster.start()
+        await ensure_topics(self.kafka)
+        for name in ALWAYS:
+            self.launch(name)
+        for name in ALWAYS:
+            await self.answers(name)
+
+    def launch(self, name: str) -> None:
+        """Start a service; to be called in the main thread, whose end would end it."""
+        module = "tests.chaos.clocked_ingest" if name == "ingest" else name.split("-", maxsplit=1)[0]
+        self.services[name] = Service(module, self._environment(name), self.folder / f"{name}.log")
+
+    def look(self) -> None:
+        """Whatever ended though nobody ended it is a problem, and is started again."""
+        for name, service in list(self.services.items()):
+            if service.returncode is not None:
+                self.problems.append(f"{name} ended by itself with status {service.returncode}")
+                self.launch(name)
+
+    async def answers(self, name: str, timeout_s: float = 60.0) -> None:
+        """Wait until the service says that it is well."""
+        path = "/webhook/3cx/health" if name == "ingest" else "/health"
+        url = f"http://127.0.0.1:{self._ports[name]}{path}"
+        async with asyncio.timeout(timeout_s), httpx.AsyncClient(timeout=2) as client:
+            while True:
+                try:
+                    if (await client.get(url)).json()["status"] == "ok":
+                        return
+                except (httpx.HTTPError, ValueError):
+                    pass
+                await asyncio.sleep(0.1)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and forget it."""
+        self.services.pop(name).kill()
+
+    async def stop(self, name: str) -> None:
+        """SIGTERM; another status than 0 is a problem."""
+        status = await asyncio.to_thread(self.services.pop(name).stop)
+        if status:
+            self.problems.append(f"{name} ended with status {status} after SIGTERM")
+
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a service."""
+        self.services[name].send(number)
+
+    def kill_all(self) -> None:
+        """Leave nothing behind."""
+        for service in self.services.values():
+            service.kill()
+        self.cluster.kill()
+        self.database.kill()
+
+    async def ends(self, topic: str) -> list[int]:
+        """The end of each partition, with what is still open."""
+        options = committed_reader(self.kafka) | {"isolation_level": "read_uncommitted"}
+        consumer = AIOKafkaConsumer(**options, group_id=None)
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+            found = await consumer.end_offsets(partitions)
+            return [found[one] for one in partitions]
+        finally:
+            await consumer.stop()
+
+    async def caught_up(self, timeout_s: float) -> None:
+        """Wait until what is in the log now has gone through pairing into both views; raises TimeoutError."""
+        topics = self.kafka.topic_set
+        admin = AIOKafkaAdminClient(**connection(self.kafka), request_timeout_ms=10_000)
+        async with asyncio.timeout(timeout_s):
+            await admin.start()
+            try:
+                await self._past(admin, "processors", topics.webhooks)
+                await self._past(admin, "projections-sqlite", topics.call_sessions)
+                await self._past(admin, "projections-postgres", topics.call_sessions)
+            finally:
+                await admin.close()
+
+    async def _past(self, admin: AIOKafkaAdminClient, group: str, topic: str) -> None:
+        ends = await self.ends(topic)
+        while True:
+            offsets = await admin.list_consumer_group_offsets(group)
+            found = [offsets.get(TopicPartition(topic, number)) for number in range(PARTITIONS)]
+            if all(end == 0 or (one and one.offset >= end) for one, end in zip(found, ends, strict=True)):
+                return
+            await asyncio.sleep(0.1)
+
+    async def topic(self, name: str) -> list[Raw]:
+        """Every committed record."""
+        found = await read_committed(self.kafka, name, READ_TIMEOUT_S)
+        return [Raw(one.partition, one.offset, one.key, one.value, tuple(one.headers)) for one in found]
+
+    async def calls(self, store: str) -> dict[str, Json]:
+        """The call log, page by page."""
+        calls: dict[str, Json] = {}
+        async with httpx.AsyncClient(base_url=self.board(store), timeout=60) as client:
+            cursor: dict[str, str] = {}
+            while True:
+                answer = await client.get("/api/v1/calls", params={"limit": 1000, **cursor})
+                page = answer.raise_for_status().json()
+                calls |= {call["session_id"]: call for call in page["calls"]}
+                if page["next_cursor"] is None:
+                    return calls
+                cursor = {"cursor": page["next_cursor"]}
+
+    async def agents(self, store: str) -> list[Json]:
+        """Every agent."""
+        async with httpx.AsyncClient(base_url=self.board(store), timeout=60) as client:
+            found: list[Json] = (await client.get("/api/v1/agents")).raise_for_status().json()["agents"]
+            return found
+
+    async def revisions(self, store: str, session_id: str) -> int:
+        """How many revisions of a call are told."""
+        async with httpx.AsyncClient(base_url=self.board(store), timeout=60) as client:
+            answer = await client.get(f"/api/v1/calls/{session_id}/why")
+        return len(answer.raise_for_status().json()["revisions"])
+
+    async def counted(self, name: str) -> Counter[str]:
+        """The samples of a service's /metrics, by name and labels."""
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(f"http://127.0.0.1:{self._ports[name]}/metrics", timeout=10)).text
+        return Counter({f"{name}{{{labels}}}": float(value) for name, labels, value in SAMPLE.findall(text)})
+
+    def _environment(self, name: str) -> Mapping[str, str]:
+        role = name.split("-", maxsplit=1)[0]
+        data = self.folder / "data" / ("projections-sqlite" if name == "projections-double" else name)
+        data.mkdir(parents=True, exist_ok=True)
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.cluster.bootstrap_servers_of(role),
+            "KAFKA_TOPIC_PARTITIONS": str(PARTITIONS),
+            "KAFKA_TOPIC_REPLICATION": str(self._replication),
+            "DATA_DIR": str(data),
+            "PBX_CONFIG": str(self._pbxs),
+            "LOG_FORMAT": "json",
+            f"{role.upper()}_PORT": str(self._ports[name]),
+            **getattr(self, f"_of_{role}")(name),
+        }
+
+    def _of_ingest(self, _name: str) -> dict[str, str]:
+        return {
+            "CHAOS_CLOCK_FILE": str(self._clock),
+            "INGEST_JOURNAL_SEGMENT_BYTES": str(256 * 1024),
+            "INGEST_FORWARD_TIMEOUT_S": "4",
+        }
+
+    def _of_processors(self, _name: str) -> dict[str, str]:
+        return {
+            "PROCESSORS_APPLICATION": "processors",
+            "PROCESSORS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
+            "PROCESSORS_CALL_DURATION_MAX_S": str(RULES.call_duration_max_s),
+            "PROCESSORS_SUPERSEDED_GRACE_S": str(RULES.superseded_grace_s),
+            "PROCESSORS_RING_MAX_S": str(RULES.ring_max_s),
+            "PROCESSORS_TOLERANCE_S": str(RULES.tolerance_s),
+            "PROCESSORS_CLOSED_KEPT_S": str(RULES.closed_kept_s),
+        }
+
+    def _of_projections(self, name: str) -> dict[str, str]:
+        store = "postgres" if name.endswith("postgres") else "sqlite"
+        return {
+            "PROJECTIONS_APPLICATION": f"projections-{store}",
+            "PROJECTIONS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
+            "PROJECTIONS_FEED_SILENT_S": "86400",
+            **({"PROJECTIONS_DATABASE_URL": self.database.url} if store == "postgres" else {}),
+        }
+
+
+def _pbx_config(*, plain_times: bool) -> str:
+    tables = []
+    for pbx in PBXS:
+        swiss = pbx in SWISS and not plain_times
+        habits = 'country = "CH"\ntimezone = "Europe/Zurich"\n' if swiss else ""
+        tables.append(f'[pbx.{pbx}]\nshared_extensions = ["{QUEUE}"]\n{habits}')
+    return "\n".join(tables)

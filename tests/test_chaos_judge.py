@@ -1,0 +1,244 @@
+"""The judge of the fault runs sees what it must: clean records pass, and each planted violation is named."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+import orjson
+import pytest
+
+from events import envelope
+from events.envelope import Envelope, Type
+from processors.task import Task
+from tests.builders import T0
+from tests.chaos import verdict
+from tests.chaos.ledger import Attempt, Ledger, attempts_of
+from tests.chaos.plan import KINDS, plan
+from tests.chaos.reference import PROGRESS, Expected, Fold, Json, Raw, expect, folded
+from tests.chaos.traffic import Traffic
+from tests.simulation.faults import PBXS, feed_of
+
+SEED = 11
+
+
+@dataclass
+class Evidence:
+    """All that the judge looks at, of one partition."""
+
+    attempts: list[Attempt]
+    webhooks: list[Raw]
+    expected: dict[int, Expected]
+    sessions: list[Raw]
+    dead: list[Raw]
+    calls: dict[str, Json]
+    agents: list[Json]
+    fold: Fold
+    revisions: dict[str, int] = field(default_factory=dict)
+
+    def lines(self) -> list[verdict.Line]:
+        found = {0: self.sessions}
+        return [
+            verdict.accepted_are_there(self.attempts, self.webhooks),
+            verdict.nothing_unsent(self.attempts, self.webhooks),
+            verdict.sessions_equal(self.expected, found, self.dead, self.attempts),
+            verdict.views_equal("SQLite", self.fold, self.calls, self.agents, self.revisions),
+        ]
+
+    @property
+    def violations(self) -> str:
+        return "\n".join(one for line in self.lines() for one in line.violations)
+
+
+def evidence() -> Evidence:
+    """What a system without a fault leaves behind: the real core over a simulated feed."""
+    feed = feed_of(SEED)
+    facts = {(step.pbx, step.body): step.said for step in feed.steps if step.sequence is not None}
+    raw = [Raw(0, one.offset, one.key, one.value, tuple(one.headers)) for one in feed.records]
+    expected = {0: expect(0, raw, facts, feed.rules, feed.shared_extensions)}
+    batch = Task(0, feed.rules, PBXS, "threecx.webhooks").process(feed.records)
+    attempts = []
+    for number, step in enumerate(step for step in feed.steps if step.sequence is not None):
+        attempts.append(Attempt(number, step.pbx, step.body, 0.0, 202, step.ce_id, 0.1))
+    known = {one.id: one for one in attempts}
+    fold = folded(expected)
+    agents = [
+        {"pbx": pbx, "extension": extension, "status": "on_call", "calls": sorted(calls)}
+        for (pbx, extension), calls in fold.on_call.items()
+    ]
+    return Evidence(
+        list(known.values()),
+        raw,
+        expected,
+        [Raw(0, n, one.key, one.value, tuple(one.headers)) for n, one in enumerate(batch.session_events)],
+        [Raw(0, n, one.key, one.value, tuple(one.headers)) for n, one in enumerate(batch.dead_letters)],
+        dict(fold.sessions),
+        agents,
+        fold,
+        dict(fold.revisions),
+    )
+
+
+def first_webhook(found: Evidence) -> Raw:
+    return next(one for one in found.webhooks if one.header["ce_type"] == Type.WEBHOOK_RECEIVED)
+
+
+def first_call(found: Evidence) -> int:
+    return next(n for n, one in enumerate(found.sessions) if orjson.loads(one.value or b"")["type"] != PROGRESS)
+
+
+def lose_a_webhook(found: Evidence) -> None:
+    lost = first_webhook(found).header["ce_id"]
+    found.webhooks = [one for one in found.webhooks if one.header["ce_id"] != lost]
+
+
+def change_a_body(found: Evidence) -> None:
+    one = first_webhook(found)
+    found.webhooks[found.webhooks.index(one)] = one._replace(value=b"{}")
+
+
+def invent_a_webhook(found: Evidence) -> None:
+    said = Envelope("x", "default", Type.WEBHOOK_RECEIVED, T0, "application/json", "z", 7)
+    found.webhooks.append(Raw(0, 10**6, b"default", b'{"a": 1}', tuple(envelope.encode(said))))
+
+
+def accept_with_an_error(found: Evidence) -> None:
+    found.attempts[0] = replace(found.attempts[0], status=500)
+
+
+def one_id_for_two(found: Evidence) -> None:
+    found.attempts[1] = replace(found.attempts[1], id=found.attempts[0].id)
+
+
+def lose_a_session_event(found: Evidence) -> None:
+    del found.sessions[first_call(found)]
+
+
+def double_a_session_event(found: Evidence) -> None:
+    found.sessions.append(found.sessions[first_call(found)])
+
+
+def show_what_was_aborted(found: Evidence) -> None:
+    number = first_call(found)
+    said = orjson.loads(found.sessions[number].value or b"") | {"id": "never committed"}
+    found.sessions.insert(number, found.sessions[number]._replace(value=orjson.dumps(said)))
+
+
+def swap_two_session_events(found: Evidence) -> None:
+    found.sessions[:2] = reversed(found.sessions[:2])
+
+
+def change_a_session_event(found: Evidence) -> None:
+    number = first_call(found)
+    said = orjson.loads(found.sessions[number].value or b"")
+    said["session"]["duration_s"] = 10_800
+    found.sessions[number] = found.sessions[number]._replace(value=orjson.dumps(said))
+
+
+def lose_a_dead_letter(found: Evidence) -> None:
+    one = first_webhook(found)
+    found.expected[0].dead_letters.append(one.header["ce_id"])
+
+
+def lose_a_call_of_the_view(found: Evidence) -> None:
+    found.calls.popitem()
+
+
+def invent_a_call_in_the_view(found: Evidence) -> None:
+    found.calls["x"] = {}
+
+
+def show_an_old_revision(found: Evidence) -> None:
+    session_id = next(iter(found.calls))
+    found.calls[session_id] = found.calls[session_id] | {"revision": 0}
+
+
+def forget_a_revision(found: Evidence) -> None:
+    found.revisions[next(iter(found.revisions))] -= 1
+
+
+def keep_an_agent_busy(found: Evidence) -> None:
+    found.agents.append({"pbx": "default", "extension": "999", "status": "on_call", "calls": ["x"]})
+
+
+def call_a_busy_agent_available(found: Evidence) -> None:
+    found.agents.append({"pbx": "default", "extension": "998", "status": "available", "calls": ["x"]})
+
+
+PLANTED: Sequence[tuple[Callable[[Evidence], None], str]] = (
+    (lose_a_webhook, "lost-write"),
+    (change_a_body, "corrupt-write"),
+    (invent_a_webhook, "phantom"),
+    (accept_with_an_error, "undeclared answer"),
+    (one_id_for_two, "duplicate id"),
+    (lose_a_session_event, "lost-write"),
+    (double_a_session_event, "duplicate"),
+    (show_what_was_aborted, "aborted-read"),
+    (swap_two_session_events, "wrong value or order"),
+    (change_a_session_event, "wrong value or order"),
+    (lose_a_dead_letter, "lost-write (dead letter)"),
+    (lose_a_call_of_the_view, "lost-update"),
+    (invent_a_call_in_the_view, "phantom"),
+    (show_an_old_revision, "stale-read"),
+    (forget_a_revision, "lost-update (revisions)"),
+    (keep_an_agent_busy, "wrong agent"),
+    (call_a_busy_agent_available, "wrong status"),
+)
+
+
+def test_a_system_without_a_fault_is_found_clean() -> None:
+    found = evidence()
+    assert not found.violations
+    assert all(sum(line.counts.values()) for line in found.lines())
+
+
+@pytest.mark.parametrize(("plant", "name"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
+def test_each_violation_is_seen_and_named(plant: Callable[[Evidence], None], name: str) -> None:
+    found = evidence()
+    plant(found)
+    assert name in found.violations
+
+
+def test_a_client_of_the_stream_that_missed_something_is_seen() -> None:
+    agent = {"pbx": "default", "extension": "201", "status": "on_call", "calls": ["x"], "as_of": "1", "today": {}}
+    key = ("default", "201")
+    later = agent | {"as_of": "2"}
+    assert not verdict.stream_equals("SQLite", {key: agent}, [later], []).violations
+    for held in ({}, {key: agent | {"calls": []}}, {key: agent, ("default", "202"): agent}):
+        assert verdict.stream_equals("SQLite", held, [later], []).violations
+    assert verdict.stream_equals("SQLite", {key: agent}, [later], ["a gap"]).violations
+
+
+def test_a_counter_that_is_off_by_one_is_seen() -> None:
+    right = {"accepted by ingest": 9.0, "session events by processors": 12.0, "folded on SQLite": 12.0}
+    assert not verdict.counters_balance(9, right).violations
+    for name, value in right.items():
+        assert verdict.counters_balance(9, right | {name: value - 1}).violations, name
+
+
+async def test_the_ledger_holds_each_attempt_and_its_answer(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    await ledger.note(n=1, pbx="default", body="{}", at_s=1.0)
+    await ledger.note(n=2, pbx="default", body="[]", at_s=1.5)
+    await ledger.note(n=1, status=202, id="a", at_s=2.0)
+    ledger.close()
+    answered, silent = attempts_of(tmp_path / "ledger")
+    assert (answered.body, answered.status, answered.id, answered.answered_s) == (b"{}", 202, "a", 2.0)
+    assert (silent.body, silent.status, silent.id, silent.answered_s) == (b"[]", None, None, None)
+
+
+def test_a_plan_is_the_same_again_and_has_every_kind() -> None:
+    seed = Random().randrange(10**6)
+    faults = plan(seed, 40, longest_s=5, brokers=3)
+    assert faults == plan(seed, 40, longest_s=5, brokers=3)
+    assert {fault.kind for fault in faults} == set(KINDS)
+    assert max(fault.seconds for fault in faults if fault.kind != "clock") <= 8.0
+
+
+def test_traffic_is_the_same_again_and_comes_in_order() -> None:
+    def some() -> list[tuple[float, str, bytes]]:
+        webhooks = Traffic(3, 50.0, T0, plain_times=False).webhooks()
+        return [(one.due_s, one.pbx, one.body) for one, _ in zip(webhooks, range(500), strict=False)]
+
+    assert some() == some()
+    assert [due for due, *_ in some()] == sorted(due for due, *_ in some())
