@@ -39,11 +39,11 @@ def one(data: bytes) -> None:
     chosen, body = (data[0], data[1:]) if data else (0, b"")
     content_type = TYPES[chosen % len(TYPES)]
     pbx = PBXS[chosen // len(TYPES) % len(PBXS)]
-    began = time.perf_counter()
+    began = time.process_time()
     reading.read(body, content_type, AT, pbx)
     reading.agent_key(reading.read(body, content_type, AT, pbx))
     json.dumps(reading.explain(body, content_type, AT, pbx).model_dump(mode="json"))
-    if time.perf_counter() - began > ANSWER_S_MAX:
+    if time.process_time() - began > ANSWER_S_MAX:
         message = "reading took too long"
         raise AssertionError(message)
 

@@ -119,3 +119,9 @@ def test_a_field_that_cannot_be_read_is_told() -> None:
 
 def test_an_explanation_is_json() -> None:
     assert json.loads(explain(TEMPLATE).model_dump_json())["fields"][0]["name"] == "extension"
+
+
+@pytest.mark.parametrize("sent", ["0002-01-01T00:00:00Z", "0000-12-31T00:00:00Z", "0001-01-01T00:00:00-23:59"])
+def test_a_year_next_to_none_is_told_whatever_it_is_read_as(sent: str) -> None:
+    told = explain(TEMPLATE | {"endUtc": sent, "direction": "Missed"})
+    assert "ended_at" in {field.name for field in told.fields}
