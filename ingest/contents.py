@@ -5,6 +5,7 @@ locked, cut, renamed or written.
 """
 
 import base64
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class File:
     data: bytes
     inspected: Inspected
     instance: str
+    following: int | None
 
     @property
     def is_set_aside(self) -> bool:
@@ -47,7 +49,7 @@ class File:
         return 0 if torn is None else torn.end - torn.begin
 
     def records(self) -> Iterator[Found]:
-        """The records, in order."""
+        """The records, in order; also those that were written again to the next file (from `following` on)."""
         for one in segments.scan(self.data, segments.salt_of(self.instance, self.inspected.first)):
             if isinstance(one, Found):
                 yield one
@@ -69,7 +71,7 @@ class Contents:
 
     def files(self) -> Iterator[File]:
         """One file after the other, oldest first; raises ConfigurationError when one cannot be read."""
-        for path in self.paths:
+        for path, next_path in itertools.zip_longest(self.paths, self.paths[1:]):
             try:
                 data = read_whole(path)
             except FileNotFoundError:
@@ -77,7 +79,8 @@ class Contents:
             except OSError as error:
                 raise _unreadable(path, error) from None
             first = recovery.first_of(path.name) or 0
-            yield File(path, data, recovery.inspect(data, first, self.instance), self.instance)
+            following = None if next_path is None else recovery.first_of(next_path.name)
+            yield File(path, data, recovery.inspect(data, first, self.instance), self.instance, following)
 
 
 def _instance_of(folder: Path) -> str | None:

@@ -4,6 +4,7 @@ Nothing here needs free space but a new journal's name: with a full disk ingest 
 """
 
 import fcntl
+import itertools
 import os
 import secrets
 from collections.abc import Iterator
@@ -74,13 +75,14 @@ def open_folder(folder: Path, disk: Disk) -> Opened:
         kept: list[Segment] = []
         runs: list[tuple[int, int]] = []
         records = damaged = torn = 0
-        for path, found in inspected(folder, instance, SUFFIX):
+        for path, whole, following in inspected(folder, instance, SUFFIX):
+            found = recovery.bounded(whole, following)
             if found.torn is not None:
                 torn += found.torn.end - found.torn.begin
                 disk.truncate(path, found.torn.begin)
             lost = sum(one.end - one.begin for one in found.damaged)
             damaged += lost
-            records += found.records
+            records += sum(last - first + 1 for first, last in found.runs)
             runs += found.runs
             kept.append(Segment(path, found.first, found.last, found.end, is_damaged=bool(lost)))
         return Opened(instance, kept, runs, Recovery(records, damaged, torn), lock)
@@ -96,10 +98,12 @@ def paths_in(folder: Path, *suffixes: str) -> list[Path]:
     ]
 
 
-def inspected(folder: Path, instance: str, *suffixes: str) -> Iterator[tuple[Path, Inspected]]:
-    """Look through one file after the other, oldest first."""
-    for path in paths_in(folder, *suffixes):
-        yield path, recovery.inspect(read_whole(path), recovery.first_of(path.name) or 0, instance)
+def inspected(folder: Path, instance: str, *suffixes: str) -> Iterator[tuple[Path, Inspected, int | None]]:
+    """Look through one file after the other, oldest first; with the first sequence of the next one."""
+    paths = paths_in(folder, *suffixes)
+    for path, following in itertools.zip_longest(paths, paths[1:]):
+        found = recovery.inspect(read_whole(path), recovery.first_of(path.name) or 0, instance)
+        yield path, found, None if following is None else recovery.first_of(following.name)
 
 
 def find_instance(folder: Path) -> str | None:

@@ -2,6 +2,8 @@
 
 - A tail is torn when the file ends within its record: a crash in the middle of a write. It was never acknowledged.
   A last record that checks but for its length is whole: that is damage.
+- A file ends before the first sequence of the next one: what it holds beyond is left of a write that failed and was
+  done again.
 - Anything else that is no record is damage. It is skipped to the next record that checks, and reported.
 - The instance's name stands in every header and in a file of its own. Where the copies differ, the one under which
   most records check is right: it is part of their checksums.
@@ -10,7 +12,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ingest import segments
@@ -73,6 +75,18 @@ def inspect(data: bytes, first: int, instance: str) -> Inspected:
             end = one.end
     last = max((last for _, last in runs), default=first - 1)
     return Inspected(first, last, tuple(runs), records, tuple(damaged), torn, end)
+
+
+def bounded(found: Inspected, following: int | None) -> Inspected:
+    """A segment without what its follower, of this first sequence, holds or refused.
+
+    Such records are left of a group whose write failed: it was written again to the follower. Here they can have holes.
+    """
+    if following is None or found.last < following:
+        return found
+    runs = tuple((first, min(last, following - 1)) for first, last in found.runs if first < following)
+    last = max((last for _, last in runs), default=found.first - 1)
+    return replace(found, runs=runs, last=last)
 
 
 def _is_torn(data: bytes, begin: int, salt: int) -> bool:

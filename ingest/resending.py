@@ -72,11 +72,11 @@ class Resending:
 
 
 def of_folder(found: Contents) -> Records:
-    """The records of every file; one that stands in two files (a group that was written again) comes once."""
+    """The records of every file; a group that was written again comes once, from the later file."""
     last = -1
     for file in found.files():
         for one in file.records():
-            if one.sequence > last:
+            if one.sequence > last and (file.following is None or one.sequence < file.following):
                 last = one.sequence
                 yield one.sequence, one.payload
 

@@ -1,7 +1,7 @@
 """``python -m tests.crash_states``: every state that a power cut can leave of a journal, and what is found in it.
 
-1. A seeded script (append, rotate, forward, delete, start again) runs a real journal; each operation on the disk is
-   recorded, and beside it what had been acknowledged to a sender (2xx) and by Kafka at that point.
+1. A seeded script (append, rotate, forward, delete, a failing sync, start again) runs a real journal; each operation on
+   the disk is recorded, and beside it what had been acknowledged to a sender (2xx) and by Kafka at that point.
 2. For every prefix of the operations: what was synced is there; of what was not, any part may be: each write whole,
    lost, torn, or with a hole of zeros; each name there or not, in any order. Equal states are looked at once.
 3. Every state is written to a folder and opened by the real code: all that was acknowledged is there, nothing that
@@ -10,6 +10,7 @@
 
 import argparse
 import asyncio
+import errno
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from ingest.journal import Journal, open_journal
 BYTES_MAX = 64 * 1024 * 1024
 SEGMENT_BYTES = 700
 NOTHING = b""
+FAILING = 12
 LOSSES = 20
 """Of the places where a write can be cut, so many are chosen by chance, each for three kinds of loss."""
 
@@ -60,9 +62,11 @@ class State:
 
 
 class Recording(RealDisk):
-    """The real disk, and a copy of the state after every operation."""
+    """The real disk, and a copy of the state after every operation. One sync in `FAILING` fails, its data in limbo."""
 
-    def __init__(self) -> None:
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.may_fail = False
         self.now = State()
         self.states: list[State] = []
         self.written: dict[int, bytes] = {}
@@ -86,6 +90,8 @@ class Recording(RealDisk):
 
     def sync(self, descriptor: int) -> None:
         file = self._open[descriptor]
+        if self.may_fail and self._random.randrange(FAILING) == 0:
+            raise OSError(errno.EIO, "Input/output error")
         file.synced += NOTHING.join(file.pending)
         file.pending.clear()
         self.note()
@@ -120,7 +126,7 @@ def apply(step: tuple[str, str, File], names: dict[str, File]) -> None:
 async def play(seed: int, folder: Path) -> Recording:
     """One script."""
     random = Random(seed)
-    disk = Recording()
+    disk = Recording(Random(seed))
     for _ in range(random.randint(2, 3)):
         journal, _ = open_journal(folder, BYTES_MAX, SEGMENT_BYTES, disk)
         running = asyncio.create_task(journal.run())
@@ -142,9 +148,13 @@ async def play(seed: int, folder: Path) -> Recording:
 async def _append(journal: Journal, disk: Recording, payloads: list[bytes]) -> None:
     first = journal.next_sequence
     disk.written |= dict(enumerate(payloads, first))
-    sequences = await asyncio.gather(*(journal.append(payload) for payload in payloads))
-    disk.now.promised |= dict(zip(sequences, payloads, strict=True))
-    disk.now.highest = sequences[-1]
+    disk.may_fail = True
+    told = await asyncio.gather(*(journal.append(payload) for payload in payloads), return_exceptions=True)
+    disk.may_fail = False
+    disk.now.promised |= {
+        number: payload for number, payload in zip(told, payloads, strict=True) if type(number) is int
+    }
+    disk.now.highest = first + len(payloads) - 1
     disk.note()
 
 
