@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[bytes] | None = None
         self._buffer = b""
+        self.body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
@@ -62,10 +63,11 @@ class Connection(asyncio.Protocol):
         length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
         if len(body) >= length:
             self._buffer = b""
+            self.body = body
             self._answer.set_result(head[9:12])
 
     async def exchange(self, data: bytes) -> bytes:
-        """The answer's status, as three digits."""
+        """The answer's status, as three digits; `body` is its body then."""
         self._answer = asyncio.get_running_loop().create_future()
         if self._transport is not None:
             self._transport.write(data)

@@ -24,12 +24,14 @@ STOP_TIMEOUT_S = 20
 class Service:
     """One service as a child process; its output goes to a file beside its data."""
 
-    def __init__(self, module: str, environment: Mapping[str, str], log: Path, *arguments: str) -> None:
-        """Start ``python -m module`` with `environment` on top of ours."""
+    def __init__(
+        self, module: str, environment: Mapping[str, str], log: Path, *arguments: str, wrapper: Sequence[str] = ()
+    ) -> None:
+        """Start ``python -m module`` with `environment` on top of ours; by `wrapper`, a command that becomes it."""
         self.module = module
         self.log = log
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*wrapper, sys.executable, "-m", module, *arguments],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log.open("ab"),

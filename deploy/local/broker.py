@@ -114,10 +114,17 @@ def _download(libs: Path) -> None:
 class Broker:
     """One Kafka node with its data in `folder`; `bootstrap_servers` is known once it was started."""
 
-    def __init__(self, folder: Path, say: Say = say_on_stderr, heap_mb: int = 512) -> None:
-        """Nothing is started yet; `heap_mb` is the most that the JVM's heap may take."""
+    def __init__(
+        self, folder: Path, say: Say = say_on_stderr, heap_mb: int = 512, advertised_port: int | None = None
+    ) -> None:
+        """Nothing is started yet.
+
+        `heap_mb` is the most that the JVM's heap may take; `advertised_port`: where clients are told to find it, when
+        a proxy stands in between.
+        """
         self.folder = folder.absolute()
         self.heap_mb = heap_mb
+        self.advertised_port = advertised_port
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -150,7 +157,9 @@ class Broker:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._port, controller_port = self._ports()
         config = self.folder / "server.properties"
-        config.write_text(_properties(self.folder / "data", self._port, controller_port), "utf-8")
+        config.write_text(
+            _properties(self.folder / "data", self._port, controller_port, self.advertised_port or self._port), "utf-8"
+        )
         if not (self.folder / "data" / "meta.properties").exists():
             self._say("formatting its storage")
             self._format(libs, config)
@@ -246,11 +255,11 @@ def single_node() -> dict[str, str]:
     }
 
 
-def _properties(data: Path, port: int, controller_port: int) -> str:
+def _properties(data: Path, port: int, controller_port: int, advertised_port: int) -> str:
     own = {
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{advertised_port}",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data),
     }
