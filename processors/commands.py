@@ -5,25 +5,19 @@ equal, 1 different, 2 cannot tell. Of both: 130 after Ctrl-C, 143 after SIGTERM,
 """
 
 import argparse
-import asyncio
 import re
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import uvloop
-
-from events import logs
+from events.commands import run_command
 from events.serving import run
-from events.settings import ConfigurationError, exit_with, load
 from processors import app
 from processors.diff import diff
 from processors.replay import StoppedError, replay
 from processors.settings import ProcessorsSettings
 
 STOPPED: Final = 1
-SIGNAL_BASE: Final = 128
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,11 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.command is None:
         run("processors", ProcessorsSettings, app.main)
     try:
-        settings = load(ProcessorsSettings)
-        logs.configure("processors", settings)
-        sys.exit(uvloop.run(_until_signalled(_work(settings, options))))
-    except ConfigurationError as error:
-        exit_with(f"processors {options.command}", error)
+        run_command("processors", options.command, ProcessorsSettings, lambda settings: _work(settings, options))
     except StoppedError as error:
         sys.stderr.write(f"processors {options.command}: {error}\n")
         sys.exit(STOPPED)
@@ -48,25 +38,6 @@ async def _work(settings: ProcessorsSettings, options: argparse.Namespace) -> in
         return await diff(settings, options.prefix_a, options.prefix_b, **told)
     await replay(settings, options.to_prefix, options.partitions, resume=options.resume)
     return 0
-
-
-async def _until_signalled(work: Coroutine[None, None, int]) -> int:
-    """Cancel the work at the first signal; a second one changes nothing."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    caught: list[int] = []
-
-    def stop(number: int) -> None:
-        if not caught:
-            caught.append(number)
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return SIGNAL_BASE + caught[0]
 
 
 def _parser() -> argparse.ArgumentParser:

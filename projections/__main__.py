@@ -1,8 +1,8 @@
-"""``python -m projections``: fold call sessions into the views and serve them until told to stop."""
+"""``python -m projections``: fold call sessions into the views and serve them until told to stop; or a command."""
 
-from events.serving import run
-from projections.app import main
-from projections.settings import ProjectionsSettings
+import sys
+
+from projections.commands import main
 
 if __name__ == "__main__":
-    run("projections", ProjectionsSettings, main)
+    main(sys.argv[1:])

@@ -90,15 +90,17 @@ async def _start(settings: ProjectionsSettings, projector: Projector) -> None:
 async def _beat(views: Views, stream: Stream) -> None:
     """About once a second tell every client how far the feeds are known, and whose wrap-up is over.
 
-    When the state of a feed, what is unknown, or the day turns, all is told anew.
+    When the state of a feed, what is unknown, the day, or rows by themselves (a rebuild) turn, all is told anew.
     """
     before = _turning(views)  # before anybody is told anything
+    generation_before: int | None = None
     while True:
         await asyncio.sleep(HEARTBEAT_S)
         async with stream.lock:
             turning = _turning(views)
             try:
-                if turning != before:
+                generation = await views.store.generation()
+                if turning != before or generation_before not in {None, generation}:
                     stream.publish("snapshot", await views.snapshot())
                 else:
                     stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in views.pbx_feeds()]})
@@ -108,7 +110,7 @@ async def _beat(views: Views, stream: Stream) -> None:
             except (SQLAlchemyError, OSError) as error:
                 log.warning("the database does not answer; trying again", error=type(error).__name__)
                 continue
-        before = turning
+        before, generation_before = turning, generation
 
 
 def _turning(views: Views) -> object:

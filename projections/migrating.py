@@ -14,6 +14,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select, text
 
+from projections import versions
+from projections.tables import LIVE, MARK
+
 FOLDER: Final = Path(__file__).parent / "migrations"
 ADVISORY_LOCK: Final = 0x63616C6C
 BEFORE_MIGRATIONS: Final = "2"
@@ -40,6 +43,7 @@ def migrate(connection: Connection) -> None:
     if there is not None and there not in known:
         message = f"the views have schema {there}, newer than this release, which knows up to {newest}"
         raise UnknownSchemaError(f"{message}; start the newer release, or name another database")
+    _drop_other_versions(connection)
     if there == BEFORE_MIGRATIONS:
         command.stamp(config, BEFORE_MIGRATIONS)
     command.upgrade(config, "head")
@@ -54,3 +58,17 @@ def _before_migrations(connection: Connection) -> str | None:
         message = f"the views have schema {found}, which no migration leads on from"
         raise UnknownSchemaError(f"{message}; use an empty database: the views are rebuilt from the topic")
     return BEFORE_MIGRATIONS
+
+
+def _drop_other_versions(connection: Connection) -> None:
+    """A migration is of the live tables alone, and finds their indexes under their plain names."""
+    versions.drop(connection, versions.NEW, versions.OLD, versions.GONE)
+    inspector = inspect(connection)
+    for table in (table.name for table in LIVE if inspector.has_table(table.name)):
+        for index in inspector.get_indexes(table):
+            name, mark, _ = (index["name"] or "").partition(MARK)
+            if mark:
+                connection.execute(text(f"drop index {index['name']}"))
+                connection.execute(
+                    text(f"create index {name} on {table} ({', '.join(map(str, index['column_names']))})")
+                )

@@ -8,7 +8,7 @@ again with the same records (NACK_ON_ERROR is the one policy of FastStream that 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
 
@@ -20,20 +20,19 @@ from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from sqlalchemy.exc import SQLAlchemyError
 
-from events import session_events
 from events.kafka import KafkaSettings, committed_reader, connection
 from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
-from events.session_events import CallCorrected, CallEnded, CallEndMissed, CallEvent, CallStarted, FeedProgress
-from projections.call_log import Row, Told, folded, row_of
+from events.session_events import CallCorrected, CallEnded, CallEndMissed, CallEvent, CallStarted
+from projections.call_log import Told
+from projections.folding import NOTHING, Fold, Position, fold, rows_of
 from projections.settings import ProjectionsSettings
-from projections.store import Advance, ForeignWriterError, Position, Store
+from projections.store import ForeignWriterError, Store
 from projections.stream import Stream
 from projections.views import Views
 
 FETCH_TIMEOUT_MS: Final = 200
 RETRY_S: Final = 0.5
-NOTHING: Final = Position(0, None)
 
 log = structlog.get_logger()
 
@@ -126,69 +125,35 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     async def _fold(self, records: Sequence[ConsumerRecord]) -> None:
         if not records:
             return
-        told, progress = self._read(records)
+        batch = fold(records, self._positions)
+        for one in batch.unreadable:
+            self._metrics.counter("unreadable_total").inc()
+            log.warning("unreadable session event", partition=one.partition, offset=one.offset, error=one.error)
         began = time.monotonic()
         async with self._stream.lock:
-            change = await self._write(records, told, progress)
-            for partition, one in progress.items():
-                self._views.feeds.heard(partition, one, datetime.now(UTC), time.monotonic())
+            change = await self._write(batch)
+            for partition, progress in batch.progress.items():
+                self._views.feeds.heard(partition, progress, datetime.now(UTC), time.monotonic())
             if change["calls"]:
                 self._stream.publish("change", change)
         self._metrics.histogram("commit_seconds").observe(time.monotonic() - began)
-        self._count(told)
+        self._count(batch.told)
 
-    def _read(self, records: Sequence[ConsumerRecord]) -> tuple[list[Told], dict[int, FeedProgress]]:
-        """The call events, and the last progress of each partition. What cannot be read is counted and passed over."""
-        told: list[Told] = []
-        progress: dict[int, FeedProgress] = {}
-        feed_at = {partition: position.stream_time for partition, position in self._positions.items()}
-        for record in records:
-            try:
-                event = session_events.decode(record.value or b"")
-            except ValueError as error:
-                self._metrics.counter("unreadable_total").inc()
-                where = {"partition": record.partition, "offset": record.offset}
-                log.warning("unreadable session event", **where, error=type(error).__name__)
-                continue
-            if isinstance(event, FeedProgress):
-                progress[record.partition] = event
-                feed_at[record.partition] = event.stream_time
-            else:
-                told.append(Told(record.partition, event, record.value, feed_at.get(record.partition)))
-        return told, progress
-
-    async def _write(
-        self, records: Sequence[ConsumerRecord], told: list[Told], progress: Mapping[int, FeedProgress]
-    ) -> dict[str, Any]:
+    async def _write(self, batch: Fold) -> dict[str, Any]:
         zones = {name: pbx.zone for name, pbx in self._views.pbxs.items()}
-        rows = [row_of(one, zones, zones[DEFAULT_PBX]) for one in folded(told).values()]
-        keys = sorted({(row["pbx"], row["extension"]) for row in rows if row["extension"] is not None})
-        steps = self._steps(records, progress)
+        rows = rows_of(batch, zones, zones[DEFAULT_PBX])
+        keys = [(row["pbx"], row["extension"]) for row in rows.agents]
         async with self._store.writing() as connection:
-            await self._store.put_calls(connection, rows)
-            await self._store.put_revisions(connection, _revision_rows(told))
-            await self._store.put_agents(connection, _agent_rows(rows))
-            await self._store.advance(connection, steps)
-            sessions = [one.event.session.model_dump(mode="json") for one in folded(told).values()]
+            await self._store.put(connection, rows, batch.steps)
+            sessions = [one.event.session.model_dump(mode="json") for one in batch.last]
             change = await self._views.change(connection, sessions, keys)
-        self._positions |= {step.partition: step.position for step in steps}
+        self._positions |= {step.partition: step.position for step in batch.steps}
         return change
-
-    def _steps(self, records: Sequence[ConsumerRecord], progress: Mapping[int, FeedProgress]) -> list[Advance]:
-        last: dict[int, int] = {}
-        for record in records:
-            last[record.partition] = max(record.offset + 1, last.get(record.partition, 0))
-        steps: list[Advance] = []
-        for partition, offset in sorted(last.items()):
-            before = self._position(partition)
-            stream_time = progress[partition].stream_time if partition in progress else before.stream_time
-            steps.append(Advance(partition, before.next_offset, Position(offset, stream_time)))
-        return steps
 
     def _position(self, partition: int) -> Position:
         return self._positions.get(partition, NOTHING)
 
-    def _count(self, told: list[Told]) -> None:
+    def _count(self, told: Sequence[Told]) -> None:
         now = datetime.now(UTC)
         for one in told:
             self._metrics.counter("events_total", one.event.type).inc()
@@ -244,35 +209,6 @@ async def _records(message: Any) -> tuple[ConsumerRecord, ...]:
     """FastStream's decoder, undone: the fold wants the records with partition and offset, byte for byte."""
     raw: tuple[ConsumerRecord, ...] = message.raw_message
     return raw
-
-
-def _revision_rows(told: list[Told]) -> list[Row]:
-    """One row per revision, as it was told first."""
-    unique: dict[tuple[str, int], Row] = {}
-    for one in told:
-        sid, revision = one.event.session_id, one.event.revision
-        row = {"session_id": sid, "revision": revision, "known_at": one.known_at, "event": one.value.decode()}
-        unique.setdefault((sid, revision), row)
-    return list(unique.values())
-
-
-def _agent_rows(rows: Iterable[Row]) -> list[Row]:
-    """One row per agent: of several calls in the batch the newest counts, and the newest that names an e-mail."""
-    found: dict[tuple[str, str], Row] = {}
-    ordered = sorted(rows, key=lambda row: (row["first_received_at"], row["session_id"]))
-    for row in (row for row in ordered if row["extension"] is not None):
-        key = row["pbx"], row["extension"]
-        agent = found.setdefault(
-            key, {"pbx": key[0], "extension": key[1], "email": None, "email_at": None, "email_call": None}
-        )
-        agent |= {"last_at": row["first_received_at"], "last_call": row["session_id"], "partition": row["partition"]}
-        if row["email"] is not None:
-            agent |= {
-                "email": row["email"],
-                "email_at": row["first_received_at"],
-                "email_call": row["session_id"],
-            }
-    return list(found.values())
 
 
 def _reader_options(settings: ProjectionsSettings) -> dict[str, Any]:

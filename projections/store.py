@@ -11,6 +11,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    Select,
+    Table,
+    Update,
     and_,
     bindparam,
     case,
@@ -18,6 +21,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -28,10 +32,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from events import times
 from events.settings import ConfigurationError
 from projections.call_log import Row
+from projections.folding import Advance, Position, Rows
 from projections.migrating import UnknownSchemaError, migrate
-from projections.tables import agents, calls, offsets, revisions
+from projections.tables import LIVE, Version, beside, meta
 
 IMMEDIATE: Final = "callstream_immediate"
+
+LOCK_TIMEOUT_MS: Final = 10_000
 
 Upsert = postgresql.Insert | sqlite.Insert
 
@@ -39,27 +46,8 @@ _MAIL_COLUMNS: Final = ("email", "email_at", "email_call")
 _LAST_COLUMNS: Final = ("last_at", "last_call", "partition")
 
 
-_ADVANCE: Final = (
-    update(offsets)
-    .where(
-        offsets.c.topic == bindparam("at_topic"),
-        offsets.c.partition == bindparam("at_partition"),
-        offsets.c.next_offset == bindparam("expected"),
-    )
-    .values(next_offset=bindparam("next_offset"), stream_time=bindparam("stream_time"))
-)
-
-
 class ForeignWriterError(Exception):
     """The offset in the database is not the one that this process wrote: another one writes. Stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a partition is folded into the views, and up to when its feed was known then."""
-
-    next_offset: int
-    stream_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,73 +74,101 @@ class Seen:
         return {"as_of": None if as_of is None else times.to_text(as_of), "position": self.position}
 
 
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """A partition's step within one transaction: from the offset expected in the database to the next one."""
-
-    partition: int
-    expected: int
-    position: Position
-
-
 class Store:
     """The database. Open it with `open_store`."""
 
-    def __init__(self, engine: AsyncEngine, topic: str) -> None:
-        """`topic` is whose offsets are kept."""
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, topic: str, version: Version = LIVE) -> None:
+        """`topic` is whose offsets are kept; `version`: in which tables the views are."""
+        self.version = version
+        self.engine = engine
         self._topic = topic
+        self._advance = _advance_in(version.offsets)
         # Built once: building a statement anew takes longer than running it.
-        upsert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
-        self._put_calls = _newer_call_wins(upsert(calls))
-        self._put_revisions = upsert(revisions).on_conflict_do_nothing()
-        self._put_agents = _newer_agent_wins(upsert(agents))
+        self._upsert = upsert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+        self._put_calls = _newer_call_wins(upsert(version.calls))
+        self._put_revisions = upsert(version.revisions).on_conflict_do_nothing()
+        self._put_agents = _newer_agent_wins(upsert(version.agents))
 
     async def close(self) -> None:
         """Let go of every connection."""
-        await self._engine.dispose()
+        await self.engine.dispose()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection on which everything is seen at one position."""
-        async with self._engine.connect() as connection:
-            if self._engine.dialect.name == "postgresql":
+        async with self.engine.connect() as connection:
+            if self.engine.dialect.name == "postgresql":
                 await connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end of the block, rolled back when it raises."""
-        async with self._engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
+        """A transaction: committed at the end of the block, rolled back when it raises.
+
+        While one lasts nobody is `changing` the views; SQLite has one writer at a time anyway.
+        """
+        async with self.engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                await connection.execute(_GENERATION.with_for_update(read=True))
             yield connection
+
+    @asynccontextmanager
+    async def changing(self, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[AsyncConnection]:
+        """A transaction that changes rows for another reason than session events; no fold is in the middle of one."""
+        async with self.engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                await connection.execute(_LOCK_TIMEOUT, {"span": f"{lock_timeout_ms}ms"})
+            await connection.execute(update(meta).values(generation=meta.c.generation + 1))
+            yield connection
+
+    async def generation(self) -> int:
+        """Grows whenever rows change for another reason than session events."""
+        async with self.reading() as connection:
+            return int((await connection.execute(_GENERATION)).scalar_one())
+
+    def beside(self, prefix: str) -> "Store":
+        """The version of the views in the tables with this prefix, in the same database."""
+        return Store(self.engine, self._topic, beside(prefix))
 
     async def positions(self) -> dict[int, Position]:
         """Where each partition stands."""
         async with self.reading() as connection:
-            rows = await connection.execute(select(offsets).where(offsets.c.topic == self._topic))
-            return {row.partition: Position(row.next_offset, row.stream_time) for row in rows}
+            return await self.positions_in(connection)
+
+    async def positions_in(self, connection: AsyncConnection) -> dict[int, Position]:
+        """Where each partition stands for this transaction."""
+        offsets = self.version.offsets
+        rows = await connection.execute(select(offsets).where(offsets.c.topic == self._topic))
+        return {row.partition: Position(row.next_offset, row.stream_time) for row in rows}
 
     async def seen(self, connection: AsyncConnection) -> Seen:
         """The position of everything that this transaction reads."""
-        found = await connection.execute(select(offsets).where(offsets.c.topic == self._topic))
-        rows = found.all()
-        times = {row.partition: row.stream_time for row in rows}
-        return Seen(sum(row.next_offset for row in rows), times)
+        positions = await self.positions_in(connection)
+        times = {partition: position.stream_time for partition, position in positions.items()}
+        return Seen(sum(position.next_offset for position in positions.values()), times)
 
     async def advance(self, connection: AsyncConnection, steps: Iterable[Advance]) -> None:
         """Move the offsets, guarded by the expected ones; raises ForeignWriterError when one is not as expected."""
         for step in steps:
             values = {"next_offset": step.position.next_offset, "stream_time": step.position.stream_time}
             place = {"at_topic": self._topic, "at_partition": step.partition, "expected": step.expected}
-            done = await connection.execute(_ADVANCE, {**place, **values})
+            done = await connection.execute(self._advance, {**place, **values})
             if done.rowcount == 1:
                 continue
+            offsets = self.version.offsets
             where = and_(offsets.c.topic == self._topic, offsets.c.partition == step.partition)
             found = (await connection.execute(select(offsets.c.next_offset).where(where))).scalar()
             if found is not None or step.expected:
                 message = f"partition {step.partition}: expected offset {step.expected}, found {found}: another writer"
                 raise ForeignWriterError(message)
             await connection.execute(insert(offsets).values(topic=self._topic, partition=step.partition, **values))
+
+    async def put(self, connection: AsyncConnection, rows: Rows, steps: Iterable[Advance]) -> None:
+        """A batch: its rows and its steps."""
+        await self.put_calls(connection, rows.calls)
+        await self.put_revisions(connection, rows.revisions)
+        await self.put_agents(connection, rows.agents)
+        await self.advance(connection, steps)
 
     async def put_calls(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
         """Write call rows, one per session at the most; a lower or equal revision changes nothing."""
@@ -172,22 +188,57 @@ class Store:
         if rows:
             await connection.execute(self._put_agents, rows)
 
+    async def keep_calls(self, connection: AsyncConnection, other: Version, ids: Sequence[str]) -> int:
+        """Take from another version what is missing here of these sessions; how many calls that were."""
+        mine, theirs = self.version, other
+        for table, others in ((mine.revisions, theirs.revisions), (mine.calls, theirs.calls)):
+            rows = select(others).where(others.c.session_id.in_(ids))
+            done = await connection.execute(self._insert_missing(table, rows))
+        return done.rowcount
+
+    async def keep_agents(self, connection: AsyncConnection, other: Version, partitions: Sequence[int]) -> None:
+        """Take from another version the agents of these partitions that are missing here."""
+        rows = select(other.agents).where(other.agents.c.partition.in_(partitions))
+        await connection.execute(self._insert_missing(self.version.agents, rows))
+
+    def _insert_missing(self, table: Table, rows: Select[Any]) -> Upsert:
+        # SQLite's parser wants a WHERE between SELECT and ON CONFLICT; these have one.
+        names = [column.name for column in table.c]
+        return self._upsert(table).from_select(names, rows).on_conflict_do_nothing()
+
+
+def _advance_in(offsets: Table) -> Update:
+    return (
+        update(offsets)
+        .where(
+            offsets.c.topic == bindparam("at_topic"),
+            offsets.c.partition == bindparam("at_partition"),
+            offsets.c.next_offset == bindparam("expected"),
+        )
+        .values(next_offset=bindparam("next_offset"), stream_time=bindparam("stream_time"))
+    )
+
 
 def _newer_call_wins(statement: Upsert) -> Upsert:
-    new = {column.name: statement.excluded[column.name] for column in calls.columns if column.name != "session_id"}
+    columns = statement.table.c
+    new = {column.name: statement.excluded[column.name] for column in columns if column.name != "session_id"}
     return statement.on_conflict_do_update(
-        index_elements=["session_id"], set_=new, where=statement.excluded.revision > calls.c.revision
+        index_elements=["session_id"], set_=new, where=statement.excluded.revision > columns.revision
     )
 
 
 def _newer_agent_wins(statement: Upsert) -> Upsert:
-    new, old = statement.excluded, agents.c
+    new, old = statement.excluded, statement.table.c
     newer = or_(new.last_at > old.last_at, and_(new.last_at == old.last_at, new.last_call >= old.last_call))
     same_call = and_(new.email_at == old.email_at, new.email_call >= old.email_call)
     mailed = and_(new.email.is_not(None), or_(old.email.is_(None), new.email_at > old.email_at, same_call))
     changes = {name: case((mailed, new[name]), else_=old[name]) for name in _MAIL_COLUMNS}
     changes |= {name: case((newer, new[name]), else_=old[name]) for name in _LAST_COLUMNS}
     return statement.on_conflict_do_update(index_elements=["pbx", "extension"], set_=changes)
+
+
+_LOCK_TIMEOUT: Final = text("select set_config('lock_timeout', :span, true)")
+_GENERATION: Final = select(meta.c.generation)
 
 
 async def open_store(url: URL, topic: str) -> Store:

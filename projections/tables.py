@@ -1,7 +1,10 @@
 """The views' tables, the same on PostgreSQL and SQLite: as they are now; how they came to be: migrations."""
 
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -16,6 +19,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
 )
+from sqlalchemy.sql.elements import quoted_name
 
 metadata = MetaData()
 
@@ -108,3 +112,32 @@ meta = Table(
     # Grows whenever rows change for another reason than a session event.
     Column("generation", BigInteger, nullable=False, server_default="0"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of the views: what is folded from the topic, with the offsets up to which it is."""
+
+    calls: Table
+    revisions: Table
+    agents: Table
+    offsets: Table
+
+    def __iter__(self) -> Iterator[Table]:
+        """Its tables, in the order in which readers touch them: who locks all of them does it in this order."""
+        yield from (self.offsets, self.calls, self.revisions, self.agents)
+
+
+LIVE: Final = Version(calls, revisions, agents, offsets)
+MARK: Final = "__"
+"""Between an index's name and what tells it from the same index of another version."""
+
+
+def beside(prefix: str) -> Version:
+    """Tables like the live ones, called ``{prefix}_calls`` and so on; an index's name differs on each call."""
+    mark, found = secrets.token_hex(3), MetaData()
+    copies = {table.name: table.to_metadata(found, name=f"{prefix}_{table.name}") for table in LIVE}
+    for copy in copies.values():
+        for index in copy.indexes:
+            index.name = quoted_name(f"{index.name}{MARK}{mark}", quote=None)
+    return Version(*(copies[table.name] for table in (calls, revisions, agents, offsets)))

@@ -158,7 +158,7 @@ class System:
         """Nothing is started yet; `environment` is added to every service's."""
         self._ports = {"ingest": free_port(), "processors": free_port(), "projections": free_port()}
         self.data_dir = data_dir
-        self._environment = {
+        self.environment = {
             **kafka_environment(settings),
             "DATA_DIR": str(data_dir),
             "PROCESSORS_APPLICATION": f"processors-{settings.kafka_topic_prefix}",
@@ -183,7 +183,7 @@ class System:
     def start(self, *names: str) -> None:
         """Start these services (none named: all three)."""
         for name in names or self._ports:
-            self.services[name] = Service(name, self._environment, self.data_dir / f"{name}.log")
+            self.services[name] = Service(name, self.environment, self.data_dir / f"{name}.log")
 
     async def ready(self, *, with_feed: bool = True) -> None:
         """Wait until every started service answers, and the feed is live."""

@@ -26,8 +26,9 @@ from projections.api import Api, application
 from projections.call_log import Told
 from projections.facts import agent_facts
 from projections.feeds import Feeds
+from projections.folding import Advance, Position
 from projections.settings import ProjectionsSettings
-from projections.store import Advance, Position, Store, open_store
+from projections.store import Store, open_store
 from projections.stream import Stream
 from projections.tables import agents, calls, offsets, revisions
 from projections.views import Views

@@ -20,8 +20,8 @@ MAY_IMPORT = {
     "tests": OURS,
 }
 WIRING = {
-    *("events/kafka.py", "events/logs.py", "events/metrics.py", "events/pbx.py", "events/probe.py"),
-    *("events/progress.py", "events/serving.py", "events/settings.py"),
+    *("events/commands.py", "events/kafka.py", "events/logs.py", "events/metrics.py", "events/pbx.py"),
+    *("events/probe.py", "events/progress.py", "events/serving.py", "events/settings.py"),
 }
 DECIDING = sorted(
     {str(path.relative_to(ROOT)) for path in (ROOT / "events").glob("*.py")} - WIRING
@@ -31,7 +31,10 @@ DECIDING = sorted(
         if path.stem not in {"__main__", "app", "commands", "diff", "owner", "replay"}
         and path.stem not in {"restore", "runner", "settings", "transaction", "working"}
     }
-    | {f"projections/{name}.py" for name in ("agent_status", "call_log", "feeds", "figures", "openapi", "words")}
+    | {
+        f"projections/{name}.py"
+        for name in ("agent_status", "call_log", "feeds", "figures", "folding", "openapi", "words")
+    }
     | {
         f"ingest/{name}.py"
         for name in ("accepted", "authentication", "openapi", "rates", "recovery", "runs", "segments", "ticks")

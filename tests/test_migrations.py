@@ -18,7 +18,7 @@ from events.pbx import DEFAULT_PBX
 from events.settings import ConfigurationError
 from projections import migrating
 from projections.call_log import Told, folded, row_of
-from projections.projector import _agent_rows, _revision_rows
+from projections.folding import agent_rows, revision_rows
 from projections.store import Store, open_store
 from projections.tables import agents, calls, metadata, offsets, revisions
 from tests.builders import at
@@ -55,9 +55,9 @@ async def schema_2(url: str, told: list[Told]) -> None:
         await connection.run_sync(make_schema_2)
         rows = [row_of(one, ZONES, ZONES[DEFAULT_PBX]) for one in folded(told).values()]
         await connection.execute(calls.insert(), rows)
-        old = [{"s": one["session_id"], "r": one["revision"], "e": one["event"]} for one in _revision_rows(told)]
+        old = [{"s": one["session_id"], "r": one["revision"], "e": one["event"]} for one in revision_rows(told)]
         await connection.execute(text("insert into revisions (session_id, revision, event) values (:s, :r, :e)"), old)
-        await connection.execute(agents.insert(), _agent_rows(rows))
+        await connection.execute(agents.insert(), agent_rows(rows))
         await connection.execute(
             offsets.insert().values(topic="sessions", partition=0, next_offset=7, stream_time=at(9))
         )

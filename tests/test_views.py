@@ -20,9 +20,9 @@ from projections.facts import Asked, agent_facts
 from projections.feeds import FeedReason, Feeds
 from projections.figures import Tally
 from projections.filters import CallFilter
-from projections.projector import _agent_rows, _revision_rows
+from projections.folding import Advance, Position, agent_rows, revision_rows
 from projections.settings import ProjectionsSettings
-from projections.store import Advance, ForeignWriterError, Position, Store, open_store
+from projections.store import ForeignWriterError, Store, open_store
 from projections.tables import agents, calls, revisions
 from projections.views import Views
 from tests.builders import T0, Log, X, Y, at, end, run, start
@@ -53,8 +53,8 @@ async def put(store: Store, told: list[Told]) -> None:
     rows = [row_of(one, ZONES, ZONES[DEFAULT_PBX]) for one in folded(told).values()]
     async with store.writing() as connection:
         await store.put_calls(connection, rows)
-        await store.put_revisions(connection, _revision_rows(told))
-        await store.put_agents(connection, _agent_rows(rows))
+        await store.put_revisions(connection, revision_rows(told))
+        await store.put_agents(connection, agent_rows(rows))
 
 
 async def tables(store: Store) -> list[list[Any]]:

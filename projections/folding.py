@@ -1,0 +1,136 @@
+"""A batch of the session topic as rows: one place for the projector and for a rebuild. Pure.
+
+1. read each record; what cannot be read is told, and passed over; 2. of each session the highest revision holds;
+3. each partition's step, from where it stood to after its last record, with the stream time of its last progress.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Final, Protocol
+
+from events import session_events
+from events.session_events import FeedProgress
+from projections.call_log import Row, Told, folded, row_of
+
+
+class Record(Protocol):
+    """What is needed of a Kafka record."""
+
+    @property
+    def partition(self) -> int: ...  # noqa: D102 - as its name says
+
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a partition is folded into the views, and up to when its feed was known then."""
+
+    next_offset: int
+    stream_time: datetime | None
+
+
+NOTHING: Final = Position(0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A partition's step within one transaction: from the offset expected in the database to the next one."""
+
+    partition: int
+    expected: int
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that is no session event, and what kind of error says so."""
+
+    partition: int
+    offset: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What a batch says: the call events, each session's last one, progress and step per partition."""
+
+    told: Sequence[Told]
+    last: Sequence[Told]
+    progress: Mapping[int, FeedProgress]
+    unreadable: Sequence[Unreadable]
+    steps: Sequence[Advance]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is written for a batch, one row per key."""
+
+    calls: Sequence[Row]
+    revisions: Sequence[Row]
+    agents: Sequence[Row]
+
+
+def fold(records: Sequence[Record], positions: Mapping[int, Position]) -> Fold:
+    """Fold the records, which lie at or after these positions, in order of each partition's offsets."""
+    told: list[Told] = []
+    progress: dict[int, FeedProgress] = {}
+    unreadable: list[Unreadable] = []
+    now = dict(positions)
+    for record in records:
+        partition, before = record.partition, now.get(record.partition, NOTHING)
+        stream_time = before.stream_time
+        try:
+            event = session_events.decode(record.value or b"")
+        except ValueError as error:
+            unreadable.append(Unreadable(partition, record.offset, type(error).__name__))
+        else:
+            if isinstance(event, FeedProgress):
+                progress[partition] = event
+                stream_time = event.stream_time
+            else:
+                told.append(Told(partition, event, record.value or b"", stream_time))
+        now[partition] = Position(record.offset + 1, stream_time)
+    moved = sorted({record.partition for record in records})
+    steps = [Advance(one, positions.get(one, NOTHING).next_offset, now[one]) for one in moved]
+    return Fold(told, list(folded(told).values()), progress, unreadable, steps)
+
+
+def rows_of(batch: Fold, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Rows:
+    """The rows of a batch; `zones` gives each PBX its local day."""
+    calls = [row_of(one, zones, default_zone) for one in batch.last]
+    return Rows(calls, revision_rows(batch.told), agent_rows(calls))
+
+
+def revision_rows(told: Iterable[Told]) -> list[Row]:
+    """One row per revision, as it was told first."""
+    unique: dict[tuple[str, int], Row] = {}
+    for one in told:
+        sid, revision = one.event.session_id, one.event.revision
+        row = {"session_id": sid, "revision": revision, "known_at": one.known_at, "event": one.value.decode()}
+        unique.setdefault((sid, revision), row)
+    return list(unique.values())
+
+
+def agent_rows(rows: Iterable[Row]) -> list[Row]:
+    """One row per agent: of several calls in the batch the newest counts, and the newest that names an e-mail."""
+    found: dict[tuple[str, str], Row] = {}
+    ordered = sorted(rows, key=lambda row: (row["first_received_at"], row["session_id"]))
+    for row in (row for row in ordered if row["extension"] is not None):
+        key = row["pbx"], row["extension"]
+        agent = found.setdefault(
+            key, {"pbx": key[0], "extension": key[1], "email": None, "email_at": None, "email_call": None}
+        )
+        agent |= {"last_at": row["first_received_at"], "last_call": row["session_id"], "partition": row["partition"]}
+        if row["email"] is not None:
+            agent |= {
+                "email": row["email"],
+                "email_at": row["first_received_at"],
+                "email_call": row["session_id"],
+            }
+    return list(found.values())
