@@ -24,6 +24,7 @@ class Type(StrEnum):
     CALL_END_MISSED = "call.end_missed"
     CALL_CORRECTED = "call.corrected"
     FEED_PROGRESS = "threecx.feed.progress"
+    CALLS_POLLED = "threecx.calls.polled"
 
 
 class EnvelopeError(ValueError):

@@ -15,7 +15,7 @@ from events.session import EndedAtSource
 from events.session_events import Reason
 
 Kind = Literal["counter", "gauge", "histogram"]
-Service = Literal["ingest", "processors", "projections"]
+Service = Literal["ingest", "processors", "projections", "poller"]
 
 ANSWER_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0)
 FRESHNESS_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 3600.0)
@@ -55,6 +55,7 @@ STATUS: Final = Label("status", "the HTTP statuses that are answered")
 ERROR: Final = Label("reason", "classes of errors")
 TOPIC: Final = Label("topic", "the webhooks' topic and the dead letters'")
 AGENT_STATUS: Final = Label("status", "the statuses of an agent")
+OUTCOME: Final = Label("outcome", "the outcomes of a poll")
 REASON: Final = one_of("reason", Reason)
 CALL_EVENT: Final = one_of("type", ("call.started", "call.ended", "call.end_missed", "call.corrected"))
 
@@ -181,10 +182,20 @@ PROJECTIONS: Final = (
     Metric("gauge", "stream_clients_limit", "PROJECTIONS_STREAM_CLIENTS_MAX: at it, clients get 503."),
     Metric("counter", "stream_clients_dropped_total", "Clients dropped because they read too slowly."),
 )
+POLLER: Final = (
+    Metric("gauge", "enabled", "1 while polling is switched on."),
+    Metric("gauge", "pbxs_polled", "PBXs that this process polls now."),
+    Metric("counter", "polls_total", "Polls, by what came of them; only good ones are evidence.", (PBX, OUTCOME)),
+    Metric("gauge", "active_calls", "Active calls in the last good answer.", (PBX,)),
+    Metric("gauge", "token_renewals", "Tokens asked for since the poller began.", (PBX,)),
+    Metric("gauge", "last_good_timestamp_seconds", "When the last good answer was there.", (PBX,)),
+    Metric("counter", "writes_failed_total", "Observations that could not be written to Kafka.", (PBX,)),
+)
 CATALOGUE: Final[Mapping[Service, tuple[Metric, ...]]] = {
     "ingest": INGEST,
     "processors": PROCESSORS,
     "projections": PROJECTIONS,
+    "poller": POLLER,
 }
 
 

@@ -51,6 +51,14 @@ DEAD_LETTERS = _topic(
     message_timestamp_type="LogAppendTime",
 )
 
+POLLED_CALLS = _topic(
+    "polled-calls",
+    "what a PBX that is polled answered: its active calls, byte for byte; only where polling is switched on",
+    cleanup_policy="delete",
+    retention_ms=str(30 * DAY_MS),
+    message_timestamp_type="LogAppendTime",
+)
+
 OUTPUTS = (CALL_SESSIONS, CHANGELOG, DEAD_LETTERS)
 ALL = (WEBHOOKS, *OUTPUTS)
 
@@ -89,3 +97,8 @@ class TopicSet:
     def dead_letters(self) -> str:
         """What could not be used."""
         return self.name(DEAD_LETTERS)
+
+    @property
+    def polled_calls(self) -> str:
+        """Answers of the PBXs that are polled."""
+        return self.name(POLLED_CALLS)

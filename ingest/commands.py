@@ -1,4 +1,4 @@
-"""The command line: without a command the service; ``journal list | verify | export | resend`` and ``template`` end.
+"""The command line: without a command the service; ``poll`` is another one, ``journal …`` and ``template`` end.
 
 Exit status: 0 done, and nothing wrong; 1 damage or records that cannot be decoded were found (verify, export), or Kafka
 did not take everything (resend); 2 wrong use, configuration, or no journal; 130 after Ctrl-C.
@@ -23,6 +23,8 @@ from events.settings import ConfigurationError, exit_with, load
 from ingest import app, contents, resending, template_files
 from ingest.contents import Contents, File
 from ingest.opening import lock_of
+from ingest.polling import app as polling
+from ingest.polling.settings import PollSettings
 from ingest.resending import Resending
 from ingest.settings import IngestSettings
 
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     if options.command is None:
         run("ingest", IngestSettings, app.main)
+    if options.command == "poll":
+        run("ingest poll", PollSettings, polling.main)
     if options.command == "template":
         sys.exit(template_files.main(options))
     try:
@@ -194,8 +198,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Accepts webhooks. Without a command: the service, until told to stop.",
         epilog="Everything is set by environment variables; see the README.",
     )
-    parts = parser.add_subparsers(dest="command", metavar="journal | template")
+    parts = parser.add_subparsers(dest="command", metavar="journal | poll | template")
     template_files.add_arguments(parts.add_parser("template", help="write the files for import into 3CX"))
+    parts.add_parser(
+        "poll", help="ask PBXs for their active calls until told to stop; off by default (docs/polling.md)"
+    )
     journal = parts.add_parser(
         "journal", help="look at what Kafka has not acknowledged yet, or send it", description=__doc__
     )

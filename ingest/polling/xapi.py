@@ -1,0 +1,97 @@
+"""3CX's XAPI, as much as polling needs: a token by client credentials, kept until it runs out, and the active calls.
+
+Only one token of a client can be active at a time: whoever asks for one ends the other's. So a token is kept until it
+is refused or runs out, and after a refusal a new one is asked for once, then ever more seldom.
+"""
+
+import time
+from typing import Final
+
+import httpx
+import orjson
+
+from ingest.polling.answers import Outcome, outcome_of
+from ingest.polling.config import Access
+
+TOKEN_LIFE_SHARE: Final = 0.9
+TOKEN_LIFE_S_DEFAULT: Final = 60.0
+TOKEN_BYTES_MAX: Final = 65_536
+
+
+class Xapi:
+    """One PBX. `renewals` counts the tokens asked for."""
+
+    def __init__(self, access: Access, timeout_s: float, answer_bytes_max: int) -> None:
+        """Nothing is asked yet."""
+        self.renewals = 0
+        self._access = access
+        self._answer_bytes_max = answer_bytes_max
+        self._client = httpx.AsyncClient(base_url=access.url, timeout=timeout_s, follow_redirects=False)
+        self._token = ""
+        self._token_until_s = 0.0
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()
+
+    async def active_calls(self) -> tuple[Outcome, bytes]:
+        """What came of asking, and the body of a good answer; raises nothing of the network."""
+        try:
+            if time.monotonic() >= self._token_until_s:
+                outcome = await self._renew()
+                if outcome is not Outcome.GOOD:
+                    return outcome, b""
+            return await self._ask()
+        except httpx.TimeoutException:
+            return Outcome.TIMEOUT, b""
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return Outcome.UNREACHABLE, b""
+
+    async def _ask(self) -> tuple[Outcome, bytes]:
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+        status, body = await self._bounded("GET", "/xapi/v1/ActiveCalls", self._answer_bytes_max, headers=headers)
+        if body is None:
+            return Outcome.TOO_LONG, b""
+        outcome = outcome_of(status, body)
+        if outcome is Outcome.UNAUTHORIZED:
+            self._token_until_s = 0.0  # the next poll asks for a new one
+        return outcome, body
+
+    async def _renew(self) -> Outcome:
+        self.renewals += 1
+        form = {
+            "client_id": self._access.client_id,
+            "client_secret": self._access.client_secret.get_secret_value(),
+            "grant_type": "client_credentials",
+        }
+        status, body = await self._bounded("POST", "/connect/token", TOKEN_BYTES_MAX, data=form)
+        if status in {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            return Outcome.UNAUTHORIZED
+        if status != httpx.codes.OK or body is None:
+            return Outcome.BROKEN if status >= httpx.codes.INTERNAL_SERVER_ERROR else Outcome.REFUSED
+        try:
+            told = orjson.loads(body)
+            token, life_s = told["access_token"], float(told.get("expires_in") or TOKEN_LIFE_S_DEFAULT)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+            return Outcome.UNREADABLE
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+            return Outcome.UNREADABLE
+        self._token, self._token_until_s = token, time.monotonic() + life_s * TOKEN_LIFE_SHARE
+        return Outcome.GOOD
+
+    async def _bounded(
+        self,
+        method: str,
+        path: str,
+        bytes_max: int,
+        headers: dict[str, str] | None = None,
+        data: dict[str, str] | None = None,
+    ) -> tuple[int, bytes | None]:
+        """Status and body; null instead of a body that is longer than `bytes_max`."""
+        async with self._client.stream(method, path, headers=headers, data=data) as answer:
+            body = bytearray()
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > bytes_max:
+                    return answer.status_code, None
+            return answer.status_code, bytes(body)

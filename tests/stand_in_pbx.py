@@ -1,0 +1,102 @@
+"""A stand-in for a 3CX: the endpoints that polling needs, as public code shows them, with faults.
+
+No real PBX was at hand. Only the newest token is active, as 3CX has it. `fault`: a status and a body for the list.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from deploy.local.broker import HOST, free_port
+
+
+@dataclass
+class StandInPbx:
+    """Its calls, its tokens and its faults."""
+
+    client_id: str = "callstream"
+    client_secret: str = "secret of the client"
+    token_life_s: float = 60.0
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    fault: tuple[int, bytes] | None = None
+    refuses_every_token: bool = False
+    slow_s: float = 0.0
+    asked: int = 0
+    tokens: int = 0
+    refused: int = 0
+    port: int = field(default_factory=free_port)
+    _token: str = ""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://{HOST}:{self.port}"
+
+    def begin(self, caller: str, callee: str, status: str = "Talking") -> int:
+        """A call is there; its id."""
+        number = next(self._numbers)
+        now = datetime.now(UTC).isoformat()
+        self.calls[number] = {
+            "Id": number, "Caller": caller, "Callee": callee, "Status": status,
+            "LastChangeStatus": now, "EstablishedAt": now if status == "Talking" else None,
+        }  # fmt: skip
+        return number
+
+    def end(self, number: int) -> None:
+        """The call is not there any more."""
+        del self.calls[number]
+
+    async def token(self, request: Request) -> Response:
+        """A new token; the last one is active no more."""
+        form = dict(parse_qsl((await request.body()).decode()))
+        known = (form.get("client_id"), form.get("client_secret"), form.get("grant_type"))
+        self.tokens += 1
+        if self.refuses_every_token or known != (self.client_id, self.client_secret, "client_credentials"):
+            return JSONResponse({"error": "invalid_client"}, 401)
+        self._token = f"token-{self.tokens}"
+        return JSONResponse({"access_token": self._token, "expires_in": self.token_life_s, "token_type": "Bearer"})
+
+    async def active_calls(self, request: Request) -> Response:
+        """The calls, or the fault."""
+        self.asked += 1
+        if self.slow_s:
+            await asyncio.sleep(self.slow_s)
+        if request.headers.get("authorization") != f"Bearer {self._token}":
+            self.refused += 1
+            return Response(status_code=401)
+        if self.fault is not None:
+            return Response(self.fault[1], self.fault[0])
+        now = datetime.now(UTC).isoformat()
+        return JSONResponse({"value": [{**call, "ServerNow": now} for call in self.calls.values()]})
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["StandInPbx"]:
+        """Serve for the length of the block."""
+        routes = [
+            Route("/connect/token", self.token, methods=["POST"]),
+            Route("/xapi/v1/ActiveCalls", self.active_calls),
+        ]
+        config = uvicorn.Config(Starlette(routes=routes), host=HOST, port=self.port, log_config=None, lifespan="off")
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+        task = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it by a flag
+            await asyncio.sleep(0.01)
+        try:
+            yield self
+        finally:
+            server.should_exit = True
+            server.force_exit = True
+            await task
