@@ -1,8 +1,14 @@
 """Dead letters: the record whole, as it was, with its origin and the reason in headers beside its own."""
 
+import hashlib
 from collections.abc import Iterable
+from typing import Final
 
-FROM_INGEST = "ingest"
+from events import envelope
+
+PREFIX: Final = "dead_letter_"
+"""Of the names of our headers."""
+FROM_INGEST: Final = "ingest"
 """Origin of what the door refused after authentication."""
 
 
@@ -19,3 +25,24 @@ def headers(
     if offset is not None:
         result.append(("dead_letter_offset", str(offset).encode()))
     return result
+
+
+def again(headers_: Iterable[tuple[str, bytes]], old: bytes, body: bytes) -> list[tuple[str, bytes]]:
+    """The headers with which a dead letter goes to the webhooks once more; raises EnvelopeError for no webhook's.
+
+    What made it a dead letter is gone, and so is the ingest instance with its sequence: they belong to the first
+    time, and the record would be taken for a repeat. `old` is its body as it was, `body` as it is now: a changed one is
+    another event with an id of its own, which follows from both, so that sending it twice is one event.
+    """
+    own = [(name, value) for name, value in headers_ if not name.startswith(PREFIX) and name not in _OF_THE_FIRST_TIME]
+    said = envelope.decode(own)
+    if said.type is not envelope.Type.WEBHOOK_RECEIVED:
+        message = f"{said.type} is no webhook"
+        raise envelope.EnvelopeError(message)
+    if body == old:
+        return own
+    digest = hashlib.blake2b(said.id.encode() + b"/" + body, digest_size=16, person=b"fixed-letter").hexdigest()
+    return envelope.encode(said._replace(id=digest))
+
+
+_OF_THE_FIRST_TIME: Final = frozenset(("ingest", "ingest_sequence"))

@@ -1,8 +1,10 @@
 """Who gets in: the client's address, decided in one place, and the secret, compared in constant time. Pure."""
 
 import hmac
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
 
 from ingest.settings import Network
 
@@ -31,6 +33,8 @@ def client_address(peer: str, headers: Headers, trusted: Sequence[Network]) -> A
 
     Without trusted proxies the header is not looked at: anybody can write it.
     """
+    if not trusted:
+        return _address(peer.encode())
     hops = [hop for name, value in headers if name == FORWARDED_HEADER for hop in value.split(b",")]
     chain = [*hops, peer.encode()]
     for hop in reversed(chain):
@@ -46,9 +50,25 @@ def is_within(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def _address(text: bytes) -> Address | None:
+    """``192.0.2.1``, ``192.0.2.1:80``, ``2001:db8::1``, ``[2001:db8::1]``, ``[2001:db8::1]:80``; null for all else."""
+    host, port = text.strip(b" \t"), b""
+    if host.startswith(b"["):
+        host, bracket, port = host[1:].partition(b"]")
+        if not bracket or b":" not in host:
+            return None
+    elif host.count(b":") == 1:
+        at = host.index(b":")
+        host, port = host[:at], host[at:]
+    if (port and not _PORT.fullmatch(port)) or not _WRITTEN.fullmatch(host):
+        return None
     try:
-        address = ip_address(text.decode("ascii").strip().strip("[]"))
+        address = ip_address(host.decode("ascii"))
     except ValueError:
         return None
     # An IPv4 client on an IPv6 socket is that IPv4 client.
     return getattr(address, "ipv4_mapped", None) or address
+
+
+_PORT: Final = re.compile(rb":\d{1,5}")
+_WRITTEN: Final = re.compile(rb"[0-9a-fA-F:.]{2,45}")
+"""No zone (``%eth0``): it means something on one machine only, and no proxy has reason to send it."""

@@ -28,7 +28,7 @@ DECIDING = sorted(
     | {
         str(path.relative_to(ROOT))
         for path in (ROOT / "processors").glob("*.py")
-        if path.stem not in {"__main__", "app", "commands", "diff", "owner", "replay"}
+        if path.stem not in {"__main__", "app", "commands", "diff", "letters", "owner", "replay"}
         and path.stem not in {"restore", "runner", "settings", "transaction", "working"}
     }
     | {

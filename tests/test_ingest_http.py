@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from ingest.accepted import Accepted
 from ingest.authentication import client_address, is_known_secret
 from ingest.settings import networks_of
 from ingest.ticks import Ticks
+from tests import chains
 from tests.builders import at, end, start
 from tests.doors import NOW, Rig, opened
 
@@ -285,6 +287,7 @@ def test_without_secrets_everybody_is_known_and_bytes_never_raise() -> None:
         ("::ffff:10.0.0.1", "::ffff:6.6.6.6", "6.6.6.6"),
         ("10.0.0.1", "10.0.0.2", "10.0.0.2"),
         ("10.0.0.1", "6.6.6.6, garbage", None),
+        ("10.0.0.1", "6.6.6.6:4711, [::ffff:10.0.0.9]:80", "6.6.6.6"),
     ],
 )
 def test_the_client_is_the_first_untrusted_hop_from_the_right(
@@ -293,6 +296,12 @@ def test_the_client_is_the_first_untrusted_hop_from_the_right(
     headers = [] if forwarded is None else [(b"x-forwarded-for", forwarded.encode())]
     found = client_address(peer, headers, networks_of("10.0.0.0/8"))
     assert (None if found is None else str(found)) == client
+
+
+def test_the_client_address_agrees_with_an_independent_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not chains.disagreements(5_000, seed=11)
+    monkeypatch.setattr("ingest.authentication._PORT", re.compile(b"never"))
+    assert chains.disagreements(2_000, seed=11), "a bug is seen"
 
 
 def test_ticks_go_round_the_partitions_once_a_second_and_say_only_what_is_known() -> None:
