@@ -5,7 +5,7 @@ headers, so the stream and the CSV also take it as the query parameter ``access_
 """
 
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
-from events import serving
+from events import serving, times
 from events.metrics import Metrics
 from events.serving import Handler, Refused, Served, exposition
 from projections import exports, parameters
@@ -35,6 +35,7 @@ from projections.views import Views
 from projections.words import FILTERS, FORMS, SPREADSHEET
 
 WALLBOARD: Final = Path(__file__).parent / "wallboard"
+ASSETS: Final = frozenset({".js", ".css", ".svg"})
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -49,7 +50,7 @@ class Api:
     def __init__(self, settings: ProjectionsSettings, views: Views, stream: Stream, metrics: Metrics) -> None:
         """Only keeps what it is given."""
         self._access = Access(settings.tokens)
-        self.figures = FiguresApi(self._access, views)
+        self.figures = FiguresApi(self._access, views, settings.targets)
         self._views = views
         self._stream = stream
         self._metrics = metrics
@@ -185,7 +186,8 @@ class Api:
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer", {"Retry-After": "5"}
             ) from None
-        return JSONResponse({"status": "ok", "partitions": len(positions), "feeds": self._feeds()})
+        now = times.to_text(datetime.now(UTC))
+        return JSONResponse({"status": "ok", "now": now, "partitions": len(positions), "feeds": self._feeds()})
 
     def _feeds(self) -> list[dict[str, Any]]:
         return [feed.model_dump(mode="json") for feed in self._views.pbx_feeds()]
@@ -216,11 +218,21 @@ async def _page(_request: Request) -> Response:
     return FileResponse(WALLBOARD / "index.html", headers=SECURITY_HEADERS)
 
 
-async def _asset(request: Request) -> Response:
-    path = WALLBOARD / request.path_params["name"]
-    if path.suffix not in {".js", ".css", ".svg"} or path.parent != WALLBOARD or not path.is_file():
-        raise HTTPException(HTTPStatus.NOT_FOUND)
-    return FileResponse(path, headers=SECURITY_HEADERS)
+async def _calls_page(_request: Request) -> Response:
+    return FileResponse(WALLBOARD / "calls.html", headers=SECURITY_HEADERS)
+
+
+def _assets() -> Handler:
+    """Serves what stands in the folder now, and nothing else, whatever the path says."""
+    files = {path.relative_to(WALLBOARD).as_posix(): path for path in WALLBOARD.rglob("*") if path.suffix in ASSETS}
+
+    async def asset(request: Request) -> Response:
+        path = files.get(request.path_params["name"])
+        if path is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return FileResponse(path, headers=SECURITY_HEADERS)
+
+    return asset
 
 
 def application(api: Api, metrics: Metrics) -> Starlette:
@@ -242,7 +254,8 @@ def application(api: Api, metrics: Metrics) -> Starlette:
         "/health": ("health", api.health),
         "/metrics": ("metrics", api.metrics),
         "/": ("wallboard", _page),
-        "/wallboard/{name}": ("wallboard", _asset),
+        "/calls": ("wallboard", _calls_page),
+        "/wallboard/{name:path}": ("wallboard", _assets()),
     }
     served = [Served("GET", path, name, handler) for path, (name, handler) in routes.items()]
     changed = (HTTPStatus.BAD_REQUEST, "too many calls known at as_of have changed since; take a later as_of")

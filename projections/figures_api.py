@@ -8,12 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events import times
-from projections import parameters
+from projections import parameters, targets
 from projections.access import Access
 from projections.answers import answer
 from projections.counting import DURATION_BOUNDS_S
 from projections.figures import figures_of, links_of
 from projections.filters import CallFilter
+from projections.targets import Targets
 from projections.views import Views
 from projections.words import FILTERS
 
@@ -26,10 +27,11 @@ Json = dict[str, Any]
 class FiguresApi:
     """What the routes need."""
 
-    def __init__(self, access: Access, views: Views) -> None:
+    def __init__(self, access: Access, views: Views, targets: Targets) -> None:
         """Only keeps what it is given."""
         self._access = access
         self._views = views
+        self._targets = targets
 
     async def figures(self, request: Request) -> Response:
         """Every figure of the calls that the filters name, each with where its rows are."""
@@ -44,6 +46,7 @@ class FiguresApi:
         body = {
             "figures": figures_of(found, include_inferred=inferred),
             "links": links_of(given, include_inferred=inferred, as_of=request.query_params.get("as_of")),
+            "targets": targets.told(self._targets, wanted.pbx),
             **seen.stamp(at),
         }
         return answer(request, seen, role, body)

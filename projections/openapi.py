@@ -66,11 +66,22 @@ class StreamFeeds(BaseModel):
     feeds: list[Feed]
 
 
+class Bound(BaseModel):
+    """A target: what is wanted of a figure, in its unit."""
+
+    at_most: float | None = None
+    at_least: float | None = None
+
+
 class FiguresAnswer(Stamped):
-    """Answer of ``/api/v1/figures``; a link lists exactly the calls that the figure counts, null: none."""
+    """Answer of ``/api/v1/figures``; a link lists exactly the calls that the figure counts, null: none.
+
+    `targets`: of those figures that have one for this PBX (no `pbx` given: for every PBX).
+    """
 
     figures: Figures
     links: dict[str, str | None]
+    targets: dict[str, Bound]
 
 
 class Bucket(Figures):
@@ -123,9 +134,10 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """Answer of ``/health``."""
+    """Answer of ``/health``; `now`: the server's clock, for screens whose own is wrong."""
 
     status: str
+    now: Utc
     partitions: int
     feeds: list[Feed]
 

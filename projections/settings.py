@@ -8,6 +8,7 @@ from events.kafka import KafkaSettings
 from events.pbx import PbxSettings
 from events.settings import ConfigurationError
 from projections.access import FULL, MASKED
+from projections.targets import Targets, targets_of
 
 ROLES = (FULL, MASKED)
 DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
@@ -52,6 +53,19 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
     projections_stream_history_max: int = Field(
         default=5_000, ge=0, description="Messages kept for clients that resume by Last-Event-ID."
     )
+
+    projections_targets: str = Field(
+        default="", description="What is wanted of figures: [PBX:]FIGURE<=NUMBER or >=, comma-separated."
+    )
+
+    @property
+    def targets(self) -> Targets:
+        """The targets of the figures; raises ConfigurationError with what to write."""
+        try:
+            return targets_of(self.projections_targets)
+        except ValueError as error:
+            message = f"PROJECTIONS_TARGETS: {error}"
+            raise ConfigurationError(message) from None
 
     @property
     def tokens(self) -> dict[bytes, str]:

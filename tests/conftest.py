@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -15,8 +16,12 @@ from deploy.local.brokers import AnyBroker, running
 from events.kafka import KafkaSettings, ensure_topics
 from projections.store import Store, open_store
 from tests import postgres
+from tests.system import System
 
 TEST_PARTITIONS = 4
+SITES = tuple(f"site-{number}" for number in range(30))
+TARGETS = "missed<=2, calls>=1"
+_free_sites = iter(SITES)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -67,6 +72,45 @@ async def kafka(bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
     )
     await ensure_topics(settings)
     return settings
+
+
+@pytest.fixture
+async def system(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[System]:
+    """Everything, ready, to be killed and started again."""
+    running = System(kafka, tmp_path)
+    running.start()
+    try:
+        await running.ready()
+        yield running
+    finally:
+        running.kill()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_system(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """Everything, ready, for all tests that leave it running; each posts to a PBX of its own (`site`)."""
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=bootstrap_servers,
+        kafka_topic_prefix=f"test-{uuid.uuid4().hex[:12]}",
+        kafka_topic_partitions=TEST_PARTITIONS,
+    )
+    await ensure_topics(settings)
+    folder = tmp_path_factory.mktemp("shared")
+    config = folder / "pbxs.toml"
+    config.write_text("".join(f"[pbx.{site}]\n" for site in SITES))
+    running = System(settings, folder, PBX_CONFIG=str(config), PROJECTIONS_TARGETS=TARGETS)
+    running.start()
+    try:
+        await running.ready()
+        yield running
+    finally:
+        running.kill()
+
+
+@pytest.fixture
+def site() -> str:
+    """A PBX of the shared system that no other test posts to."""
+    return next(_free_sites)
 
 
 @pytest.fixture(scope="session")

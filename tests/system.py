@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from deploy.local.broker import die_with_parent, free_port
 from events.kafka import KafkaSettings, committed_reader, forwarder_producer
+from events.pbx import DEFAULT_PBX
 from processors.task import InputRecord
 from tests.waiting import eventually
 
@@ -213,3 +215,24 @@ class System:
         """End all, whatever state they are in."""
         for service in self.services.values():
             service.kill()
+
+
+async def post(client: httpx.AsyncClient, system: System, body: Mapping[str, Any], pbx: str = DEFAULT_PBX) -> str:
+    """Post a webhook to that PBX; the id under which it was accepted."""
+    answer = await client.post(f"{system.door}/webhook/3cx/{pbx}/call-event", json=body)
+    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+    assert answer.json()["status"] == "accepted"
+    return str(answer.json()["id"])
+
+
+async def calls_of(client: httpx.AsyncClient, system: System, **wanted: str) -> list[dict[str, Any]]:
+    """Every call that the filters find, page after page."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        params = {"limit": "1000"} | wanted | ({"cursor": cursor} if cursor else {})
+        page = (await client.get(f"{system.board}/api/v1/calls", params=params)).json()
+        found += page["calls"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return found

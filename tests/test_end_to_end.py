@@ -2,20 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from deploy.local.brokers import AnyBroker
 from events.kafka import KafkaSettings
 from tests.browser import chromium
 from tests.builders import zulu
-from tests.system import System
+from tests.system import System, calls_of, post
 from tests.waiting import eventually
 
 Json = dict[str, Any]
@@ -48,35 +46,6 @@ def seed_end(ended: datetime, **more: str) -> Json:
     } | more
 
 
-@pytest.fixture
-async def system(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[System]:
-    """Everything, ready."""
-    running = System(kafka, tmp_path)
-    running.start()
-    await running.ready()
-    yield running
-    running.kill()
-
-
-async def post(client: httpx.AsyncClient, system: System, body: Json) -> str:
-    answer = await client.post(f"{system.door}/webhook/3cx/call-event", json=body)
-    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
-    assert answer.json()["status"] == "accepted"
-    return str(answer.json()["id"])
-
-
-async def calls(client: httpx.AsyncClient, system: System) -> list[Json]:
-    found: list[Json] = []
-    cursor: str | None = None
-    while True:
-        params = {"limit": "1000"} | ({"cursor": cursor} if cursor else {})
-        page = (await client.get(f"{system.board}/api/v1/calls", params=params)).json()
-        found += page["calls"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return found
-
-
 async def test_the_seeds_samples_give_one_call_and_the_agent_goes_on_call_and_back(system: System) -> None:
     ended = datetime.now(UTC).replace(microsecond=0)
     began = ended - timedelta(seconds=272)
@@ -86,11 +55,11 @@ async def test_the_seeds_samples_give_one_call_and_the_agent_goes_on_call_and_ba
         await post(client, system, seed_start(began))
         card = page.locator('[data-key="default/201"]')
         await expect(card).to_have_attribute("data-status", "on_call", timeout=3000)
-        await expect(card.locator(".party")).to_have_text("+41225551234")
+        await expect(card.locator(".party")).to_contain_text("+41225551234")
         await post(client, system, seed_end(ended))
         await expect(card).to_have_attribute("data-status", "available", timeout=3000)
         await expect(page.locator("#last tr")).to_have_count(1)
-        (call,) = await calls(client, system)
+        (call,) = await calls_of(client, system)
         agent = (await client.get(f"{system.board}/api/v1/agents/default/201")).json()
         why = (await client.get(f"{system.board}/api/v1/calls/{call['session_id']}/why")).json()
     assert (call["status"], call["outcome"], call["duration_s"], call["span_s"]) == ("ended", "answered", 272, 272)
@@ -101,44 +70,6 @@ async def test_the_seeds_samples_give_one_call_and_the_agent_goes_on_call_and_ba
     assert (agent["today"]["answered"], agent["today"]["talk_s"]) == (1, 272)
     assert [event["reason"] for event in why["revisions"]] == ["started", "end_matched_by_party"]
     assert system.stop() == {"ingest": 0, "processors": 0, "projections": 0}
-
-
-HOSTILE = (
-    "<script>document.title='pwned'</script>",
-    "<img src=x onerror=\"document.title='pwned'\">",
-    "\"><svg onload=document.title='pwned'>",
-    "javascript:document.title='pwned'",
-    "{{constructor.constructor('document.title=1')()}}",
-)
-
-
-async def test_hostile_text_is_only_text_and_a_broken_stream_is_shown_and_recovers(system: System) -> None:
-    now = datetime.now(UTC)
-    async with httpx.AsyncClient() as client, chromium() as browser:
-        page = await browser.new_page()
-        await page.goto(system.board)
-        for number, text in enumerate(HOSTILE):
-            agent = f"{text}{number}"
-            await post(client, system, seed_start(now, caller=text, agentExt=agent, agentMail=text))
-            await post(
-                client, system, seed_end(now, caller=f"other {text}", wav=text, callId=text, agentExt=str(500 + number))
-            )
-        await expect(page.locator("#last tr")).to_have_count(len(HOSTILE))
-        await expect(page.locator("#open tr")).to_have_count(len(HOSTILE))
-        assert await page.title() == "Callstream"
-        assert await page.locator("main script, main img, main svg").count() == 0
-        assert await page.locator("#last a").count() == 0, "no recording link that is not http"
-        await _goes_stale_and_recovers(page, system, client)
-
-
-async def _goes_stale_and_recovers(page: Page, system: System, client: httpx.AsyncClient) -> None:
-    system.services["projections"].kill()
-    await expect(page.locator("body")).to_have_class("stale", timeout=10_000)
-    await expect(page.locator("#banner")).to_contain_text("no longer up to date")
-    await post(client, system, seed_start(datetime.now(UTC), agentExt="777", caller="+41791112233"))
-    system.start("projections")
-    await expect(page.locator("body")).not_to_have_class("stale", timeout=20_000)
-    await expect(page.locator('[data-key="default/777"]')).to_have_attribute("data-status", "on_call", timeout=5000)
 
 
 async def test_kills_of_every_service_in_the_middle_of_calls_lose_and_double_nothing(system: System) -> None:
@@ -161,10 +92,10 @@ async def test_kills_of_every_service_in_the_middle_of_calls_lose_and_double_not
                 await post(client, system, seed_end(now, agentExt=agent, caller=party, callId=f"{name}{number}"))
 
         async def ended() -> list[Json]:
-            return [call for call in await calls(client, system) if call["status"] == "ended"]
+            return [call for call in await calls_of(client, system) if call["status"] == "ended"]
 
         found = await eventually(ended, lambda seen: len(seen) >= expected, 40)
-        everything = await calls(client, system)
+        everything = await calls_of(client, system)
     assert len(everything) == len(found) == expected
     assert {(call["revision"], call["duration_s"], call["started_at_source"]) for call in found} == {
         (2, 272, "reported")
@@ -193,10 +124,10 @@ async def test_with_kafka_killed_every_webhook_is_accepted_and_shown_once_afterw
             await asyncio.to_thread(own_broker.wait_until_answering)
 
             async def seen() -> int:
-                return len(await calls(client, system))
+                return len(await calls_of(client, system))
 
             await eventually(seen, lambda count: count >= len(bodies), 60)
-            found = await calls(client, system)
+            found = await calls_of(client, system)
             assert sorted(int(call["call_id"]) for call in found) == list(range(300))
 
             async def depth() -> Json:
@@ -220,7 +151,7 @@ async def test_the_event_stream_resumes_without_a_gap(system: System) -> None:
             await post(client, system, seed_end(ended, callId=str(number), caller=f"+4122555000{number}"))
 
         async def seen() -> int:
-            return len(await calls(client, system))
+            return len(await calls_of(client, system))
 
         await eventually(seen, lambda count: count == 5)
         missed, resumed_id = await listen(client, system, last_id, 1, until_calls=5)

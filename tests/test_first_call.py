@@ -2,27 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
 
-from events.kafka import KafkaSettings
 from projections.first_call import told
-from tests.system import System
-from tests.test_end_to_end import post, seed_end, seed_start
-
-
-@pytest.fixture
-async def system(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[System]:
-    """Everything, ready."""
-    running = System(kafka, tmp_path)
-    running.start()
-    await running.ready()
-    yield running
-    running.kill()
+from tests.system import System, post
+from tests.test_end_to_end import seed_end, seed_start
 
 
 async def test_the_first_call_is_ticked_off_fact_by_fact(system: System) -> None:

@@ -33,7 +33,7 @@ DECIDING = sorted(
     }
     | {
         f"projections/{name}.py"
-        for name in ("agent_status", "call_log", "feeds", "figures", "folding", "openapi", "words")
+        for name in ("agent_status", "call_log", "feeds", "figures", "folding", "openapi", "targets", "words")
     }
     | {
         f"ingest/{name}.py"

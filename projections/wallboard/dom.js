@@ -47,14 +47,31 @@ export function webAddress(text) {
   }
 }
 
+// A picture that says the same as its word, which only screen readers are told.
+export function icon(parent, name, word) {
+  const picture = element("span", "icon", parent);
+  attribute(picture, "aria-hidden", "true");
+  element("span", "hidden", parent);
+  showIcon(parent, name, word);
+}
+
+export function showIcon(parent, name, word) {
+  const [picture, told] = parent.children;
+  attribute(picture, "data-icon", name);
+  put(told, word);
+  attribute(parent, "title", word);
+}
+
 export function linkRecording(cell, url, word) {
   const href = url ? webAddress(url) : null;
-  const held = cell.firstElementChild;
-  if (held && held.href === href) return put(held, word);
-  cell.replaceChildren();
-  if (!href) return;
-  const link = element("a", "recording", cell, word);
-  link.href = href;
-  link.rel = "noopener noreferrer";
-  link.target = "_blank";
+  let link = cell.firstElementChild;
+  if (!href) return cell.replaceChildren();
+  if (!link) {
+    link = element("a", "recording", cell);
+    icon(link, "listen", word);
+    link.rel = "noopener noreferrer";
+    link.target = "_blank";
+  }
+  showIcon(link, "listen", word);
+  if (link.href !== href) link.href = href;
 }

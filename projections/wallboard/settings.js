@@ -1,6 +1,6 @@
 // What a person chose: URL parameters for a screen on the wall, else what this browser keeps, else what the system says.
 import { chooseLanguage, language, LANGUAGES, words } from "/wallboard/words.js";
-import { $, attribute, put } from "/wallboard/dom.js";
+import { $, attribute, element, put } from "/wallboard/dom.js";
 
 const given = new URLSearchParams(location.search);
 const PREFIX = "callstream.";
@@ -53,6 +53,15 @@ export async function ask(path) {
   return body;
 }
 
+// What only this page understands, and what is carried from page to page.
+const OF_THE_SCREEN = ["lang", "theme", "layout"];
+
+export function withScreen(path) {
+  const address = new URL(path, location.origin);
+  for (const name of OF_THE_SCREEN) if (given.has(name)) address.searchParams.set(name, given.get(name));
+  return address.pathname + address.search;
+}
+
 const THEMES = ["system", "light", "dark"];
 
 function wear(theme) {
@@ -61,39 +70,73 @@ function wear(theme) {
 
 function say() {
   document.documentElement.lang = language;
-  for (const node of document.querySelectorAll("[data-word]")) put(node, words[node.dataset.word]);
-  for (const node of document.querySelectorAll("[data-label]")) attribute(node, "aria-label", words[node.dataset.label]);
+  const said = (path) => path.split(".").reduce((found, name) => found[name], words);
+  for (const node of document.querySelectorAll("[data-word]")) put(node, said(node.dataset.word));
+  for (const node of document.querySelectorAll("[data-label]")) attribute(node, "aria-label", said(node.dataset.label));
+  for (const node of document.querySelectorAll("[data-hint]")) attribute(node, "placeholder", said(node.dataset.hint));
   document.title = words[document.body.dataset.title];
 }
 
-// Wires the two switches that both pages have; `redraw` shows everything in the new words or colours.
-export function begin(redraw) {
-  chooseLanguage(chosen("lang"));
-  wear(chosen("theme"));
-  say();
-  $("language").append(...LANGUAGES.map(([code, name]) => Object.assign(new Option(name, code), { lang: code })));
-  $("language").value = language;
-  $("theme").value = document.documentElement.dataset.theme;
-  $("language").addEventListener("change", () => {
-    choose("lang", $("language").value);
-    chooseLanguage($("language").value);
+// One switch of the menu: a select whose options have words, or names of their own.
+function select(name, options, value, change) {
+  const label = element("label", "", $("switches"));
+  element("span", "", label).dataset.word = name;
+  const made = element("select", "", label);
+  made.id = name;
+  for (const [code, text, isWord] of options) {
+    const option = element("option", "", made, isWord ? undefined : text);
+    option.value = code;
+    if (isWord) option.dataset.word = text;
+    else option.lang = code;
+  }
+  made.value = value;
+  made.addEventListener("change", () => change(made.value));
+}
+
+function drawMenu(redraw, layouts) {
+  const turn = (value) => {
     say();
     redraw();
+    return value;
+  };
+  if (layouts) select("layout", [["cards", "cards", true], ["rows", "rows", true]], layouts.value(), (value) => {
+    choose("layout", value);
+    layouts.lay(value);
   });
-  $("theme").addEventListener("change", () => {
-    choose("theme", $("theme").value);
-    wear($("theme").value);
-    redraw();
+  select("theme", THEMES.map((theme) => [theme, "theme" + theme[0].toUpperCase() + theme.slice(1), true]), document.documentElement.dataset.theme, (value) => {
+    choose("theme", value);
+    wear(value);
+    turn();
   });
-  const asked = $("token");
-  if (asked) {
-    asked.addEventListener("submit", (event) => {
-      event.preventDefault();
-      useToken($("token-text").value.trim());
-      asked.hidden = true;
-      dispatchEvent(new Event("token"));
-    });
-  }
+  select("language", LANGUAGES, language, (value) => {
+    choose("lang", value);
+    chooseLanguage(value);
+    turn();
+  });
+}
+
+// Wires what both pages have; `redraw` shows everything in the new words or colours.
+export function begin(redraw, layouts = null) {
+  chooseLanguage(chosen("lang"));
+  wear(chosen("theme"));
+  drawMenu(redraw, layouts);
+  say();
+  for (const link of document.querySelectorAll("header nav a")) link.href = withScreen(link.getAttribute("href"));
+  const menu = $("menu");
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.firstElementChild.focus();
+  });
+  document.addEventListener("click", (event) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+  $("token").addEventListener("submit", (event) => {
+    event.preventDefault();
+    useToken($("token-text").value.trim());
+    $("token").hidden = true;
+    dispatchEvent(new Event("token"));
+  });
 }
 
 export function askForToken() {

@@ -8,7 +8,7 @@ const STALE_MS = 5000;
 const DEAD_MS = 15000;
 const RETRY_MS = 2000;
 
-export const board = { agents: new Map(), calls: new Map(), feeds: [], figures: null, heardAt: 0, connected: false };
+export const board = { agents: new Map(), calls: new Map(), feeds: [], figures: [], heardAt: 0, connected: false };
 export const agentKey = (agent) => agent.pbx + "/" + agent.extension;
 export const isStale = () => !board.connected || Date.now() - board.heardAt > STALE_MS;
 
@@ -30,7 +30,7 @@ const hearers = {
     board.agents = new Map(data.agents.map((agent) => [agentKey(agent), agent]));
     board.calls = new Map(data.calls.map((call) => [call.session_id, call]));
     board.feeds = data.feeds;
-    board.figures = data.figures ?? null;
+    board.figures = data.figures;
   },
   change(data) {
     for (const agent of data.agents) board.agents.set(agentKey(agent), agent);
@@ -40,17 +40,15 @@ const hearers = {
     }
     const closed = [...board.calls.values()].filter((call) => call.status !== "open").sort(newestFirst);
     for (const call of closed.slice(LAST_CALLS_MAX)) board.calls.delete(call.session_id);
-    if (data.figures) board.figures = mergedFigures(board.figures, data.figures);
+    board.figures = merged(board.figures, data.figures);
   },
   feeds(data) {
     board.feeds = data.feeds;
-    if (data.figures) board.figures = mergedFigures(board.figures, data.figures);
   },
 };
 
 // Figures come per PBX; a change tells those of the PBXs that it touched.
-function mergedFigures(held, told) {
-  if (!Array.isArray(told) || !Array.isArray(held)) return told;
+function merged(held, told) {
   const known = new Map(held.map((one) => [one.pbx, one]));
   for (const one of told) known.set(one.pbx, one);
   return [...known.values()];
