@@ -157,9 +157,8 @@ class Broker:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._port, controller_port = self._ports()
         config = self.folder / "server.properties"
-        config.write_text(
-            _properties(self.folder / "data", self._port, controller_port, self.advertised_port or self._port), "utf-8"
-        )
+        properties = {**single_node(), **self._addresses(controller_port), "log.dirs": str(self.folder / "data")}
+        config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()), "utf-8")
         if not (self.folder / "data" / "meta.properties").exists():
             self._say("formatting its storage")
             self._format(libs, config)
@@ -211,10 +210,24 @@ class Broker:
         kept.write_text(f"{port} {controller_port}\n", "ascii")
         return port, controller_port
 
+    def _addresses(self, controller_port: int) -> dict[str, str]:
+        """Where it listens, and how."""
+        return {
+            "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+            "listeners": f"PLAINTEXT://{HOST}:{self._port},CONTROLLER://{HOST}:{controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.advertised_port or self._port}",
+            "controller.listener.names": "CONTROLLER",
+        }
+
+    def _format_options(self) -> list[str]:
+        """What the storage is formatted with, beside its cluster id."""
+        return []
+
     def _format(self, libs: Path, config: Path) -> None:
         tool = self._java(libs, "kafka.tools.StorageTool")
         cluster = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, check=True).stdout.split()[-1]
-        subprocess.run([*tool, "format", "-t", cluster, "-c", str(config)], capture_output=True, check=True)
+        options = ["-t", cluster, "-c", str(config), *self._format_options()]
+        subprocess.run([*tool, "format", *options], capture_output=True, check=True)
 
     def _java(self, libs: Path, *arguments: str) -> list[str]:
         return [
@@ -253,17 +266,6 @@ def single_node() -> dict[str, str]:
         "auto.create.topics.enable": "false",
         "log.cleaner.dedupe.buffer.size": "33554432",
     }
-
-
-def _properties(data: Path, port: int, controller_port: int, advertised_port: int) -> str:
-    own = {
-        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{advertised_port}",
-        "controller.listener.names": "CONTROLLER",
-        "log.dirs": str(data),
-    }
-    return "".join(f"{name}={value}\n" for name, value in {**single_node(), **own}.items())
 
 
 def wait_until_answering(port: int, exited: Callable[[], bool]) -> bool:

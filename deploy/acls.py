@@ -1,0 +1,103 @@
+"""Who may do what on the broker: one principal per service, the least that it works with; all else is denied.
+
+``python -m deploy.acls`` prints the commands of Kafka's own tool that grant it; ``--help`` lists its options.
+The Kubernetes overlay holds the same as KafkaUsers, and a test keeps them equal. READ and WRITE imply DESCRIBE.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from events import topics
+from events.topics import TopicSet
+from processors.settings import ProcessorsSettings
+from projections.settings import ProjectionsSettings
+
+INGEST, PROCESSORS, PROJECTIONS = "callstream-ingest", "callstream-processors", "callstream-projections"
+CONSUMER: Final = "callstream-consumer"
+
+Operation = Literal["Read", "Write", "Describe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Operations on one resource; `pattern` says whether `name` is the whole name or its beginning."""
+
+    resource: Literal["topic", "group", "transactionalId"]
+    name: str
+    operations: frozenset[Operation]
+    pattern: Literal["literal", "prefix"] = "literal"
+
+
+def grants(topic_set: TopicSet, consumers: Sequence[str] = (CONSUMER,)) -> Mapping[str, tuple[Grant, ...]]:
+    """Principal to its grants. Topics are created beforehand, by whoever administrates the broker: no service may."""
+    processors = ProcessorsSettings.model_fields["processors_application"].default
+    projections = ProjectionsSettings.model_fields["projections_application"].default
+    everything = [topic_set.name(topic) for topic in topics.ALL]
+    return {
+        INGEST: (*_on_topics(everything, write={topic_set.webhooks, topic_set.dead_letters}),),
+        PROCESSORS: (
+            *_on_topics(
+                everything,
+                read={topic_set.webhooks, topic_set.changelog},
+                write={topic_set.call_sessions, topic_set.changelog, topic_set.dead_letters},
+            ),
+            Grant("group", processors, frozenset({"Read"})),
+            Grant("transactionalId", f"{processors}-", frozenset({"Write", "Describe"}), "prefix"),
+        ),
+        PROJECTIONS: (
+            *_on_topics(everything, read={topic_set.call_sessions}),
+            Grant("group", projections, frozenset({"Read"})),
+        ),
+        **{
+            consumer: (
+                Grant("topic", topic_set.call_sessions, frozenset({"Read", "Describe"})),
+                Grant("group", f"{consumer}-", frozenset({"Read"}), "prefix"),
+            )
+            for consumer in consumers
+        },
+    }
+
+
+def _on_topics(
+    names: Sequence[str], read: frozenset[str] | set[str] = frozenset(), write: frozenset[str] | set[str] = frozenset()
+) -> Iterator[Grant]:
+    """Each service looks at every topic of the set when it starts: a wrong partition count is told at once."""
+    for name in names:
+        operations: set[Operation] = {"Describe"}
+        operations |= {"Read"} if name in read else set()
+        operations |= {"Write"} if name in write else set()
+        yield Grant("topic", name, frozenset(operations))
+
+
+def commands(topic_set: TopicSet, server: str, consumers: Sequence[str]) -> Iterator[str]:
+    """The lines for a shell."""
+    for principal, granted in grants(topic_set, consumers).items():
+        for one in granted:
+            words = ["kafka-acls.sh", "--bootstrap-server", server, "--command-config", "admin.properties", "--add"]
+            words += ["--allow-principal", f"User:{principal}"]
+            words += [word for operation in sorted(one.operations) for word in ("--operation", operation)]
+            resource = "transactional-id" if one.resource == "transactionalId" else one.resource
+            words += [f"--{resource}", one.name]
+            words += ["--resource-pattern-type", "prefixed"] if one.pattern == "prefix" else []
+            yield shlex.join(words)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.acls", description="Print the commands that grant the ACLs."
+    )
+    parser.add_argument("--bootstrap-server", default="localhost:9092", metavar="HOST:PORT")
+    parser.add_argument("--topic-prefix", default="threecx", metavar="PREFIX")
+    parser.add_argument("--consumer", action="append", metavar="NAME", help="a principal that reads call sessions")
+    options = parser.parse_args(arguments)
+    for line in commands(TopicSet(options.topic_prefix), options.bootstrap_server, options.consumer or [CONSUMER]):
+        sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Callstream on Kubernetes: Kustomize files, some of them generated from what they must agree with."""

@@ -1,0 +1,1 @@
+"""Schemas of what deploy/kubernetes uses, and the way they were made."""

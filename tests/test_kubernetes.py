@@ -1,0 +1,169 @@
+"""deploy/kubernetes as Kustomize renders it: valid for the schemas of Kubernetes and of the operators, and right."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from deploy.kubernetes.generate import files
+from events.settings import Settings
+from ingest.settings import IngestSettings
+from processors.settings import ProcessorsSettings
+from projections.settings import ProjectionsSettings
+from tests.kubernetes.schemas import SCHEMAS
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "deploy" / "kubernetes"
+SERVICES: dict[str, type[Settings]] = {
+    "ingest": IngestSettings,
+    "processors": ProcessorsSettings,
+    "projections": ProjectionsSettings,
+}
+LOADED = json.loads(SCHEMAS.read_text("utf-8"))
+Json = dict[str, Any]
+
+
+@cache
+def rendered(overlay: str) -> list[Json]:
+    """The objects of an overlay, as it is applied."""
+    program = ["kustomize", "build"] if shutil.which("kustomize") else ["kubectl", "kustomize"]
+    done = subprocess.run([*program, str(FOLDER / overlay)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def every(overlay: str, kind: str) -> dict[str, Json]:
+    return {one["metadata"]["name"]: one for one in rendered(overlay) if one["kind"] == kind}
+
+
+def wrong(document: Json) -> list[str]:
+    """What its schema says against it."""
+    schema = LOADED["kinds"][f"{document['apiVersion']}/{document['kind']}"] | {"$defs": LOADED["$defs"]}
+    return [
+        f"{list(one.path)}: {one.message[:200]}"
+        for one in jsonschema.Draft202012Validator(schema).iter_errors(document)
+    ]
+
+
+@pytest.mark.parametrize("overlay", ["overlays/small", "overlays/production"])
+def test_every_object_is_valid_for_its_schema(overlay: str) -> None:
+    found = {f"{one['kind']} {one['metadata']['name']}": wrong(one) for one in rendered(overlay)}
+    assert {name: errors for name, errors in found.items() if errors} == {}
+
+
+def test_the_optional_component_is_valid_too() -> None:
+    for one in yaml.safe_load_all((FOLDER / "components/keda/scaled-object.yaml").read_text("utf-8")):
+        assert wrong(one) == []
+
+
+def test_a_misspelt_field_is_found() -> None:
+    for kind, path in {
+        "StatefulSet": ("spec", "template", "spec"),
+        "KafkaUser": ("spec",),
+        "ServiceMonitor": ("spec",),
+    }.items():
+        document = copy.deepcopy(next(iter(every("overlays/production", kind).values())))
+        inside = document
+        for name in path:
+            inside = inside[name]
+        inside["terminationGracePeriod"] = 1
+        assert wrong(document), kind
+
+
+def test_what_repeats_a_decision_is_what_was_decided() -> None:
+    for path, text in files().items():
+        assert path.read_text("utf-8") == text, "run: python -m deploy.kubernetes.generate"
+
+
+def workload(overlay: str, service: str) -> Json:
+    kind = "StatefulSet" if service == "ingest" else "Deployment"
+    return every(overlay, kind)[f"callstream-{service}"]
+
+
+def container(overlay: str, service: str) -> Json:
+    (found,) = workload(overlay, service)["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_variable_is_a_setting_of_some_service_and_no_secret_is_in_the_files(service: str) -> None:
+    known = {field.upper() for settings in SERVICES.values() for field in settings.model_fields}
+    mine = {field.upper() for field in SERVICES[service].model_fields}
+    (settings,) = [one for name, one in every("overlays/production", "ConfigMap").items() if "settings" in name]
+    assert set(settings["data"]) <= known
+    for one in container("overlays/production", service)["env"]:
+        assert one["name"] in mine
+        assert "valueFrom" in one or not re.search("SECRET|PASSWORD|TOKEN|URL", one["name"])
+    assert settings["data"]["KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_pod_holds_to_the_restricted_standard(service: str) -> None:
+    pod = workload("overlays/small", service)["spec"]["template"]["spec"]
+    inside = pod["containers"][0]["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert inside == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_restart_is_never_the_answer_to_somebody_elses_absence(service: str) -> None:
+    one = container("overlays/small", service)
+    liveness = one["livenessProbe"]["httpGet"]["path"]
+    # These answer while Kafka, the database or the disk do not.
+    assert liveness == {"ingest": "/openapi.json", "processors": "/health", "projections": "/"}[service]
+    assert one["readinessProbe"] != one["livenessProbe"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_budget_a_service_and_time_to_drain_belong_to_each(service: str) -> None:
+    pods = {"app.kubernetes.io/name": f"callstream-{service}"}
+    assert (
+        every("overlays/small", "PodDisruptionBudget")[f"callstream-{service}"]["spec"]["selector"]["matchLabels"]
+        == pods
+    )
+    assert every("overlays/small", "Service")[f"callstream-{service}"]["spec"]["selector"] == pods
+    assert workload("overlays/small", service)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
+
+
+def test_the_journal_is_a_volume_larger_than_its_limit_and_outlives_its_pod() -> None:
+    spec = workload("overlays/small", "ingest")["spec"]
+    (claim,) = spec["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "4Gi"
+    assert IngestSettings.model_fields["ingest_journal_bytes_max"].default <= 2 * 1024**3
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    mounted = container("overlays/small", "ingest")["volumeMounts"]
+    assert {"name": claim["metadata"]["name"], "mountPath": "/data"} in mounted
+
+
+def test_nothing_comes_or_goes_but_by_name() -> None:
+    policies = every("overlays/small", "NetworkPolicy")
+    nothing = policies["callstream-nothing"]["spec"]
+    assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for policy in policies.values():
+        for rule in [*policy["spec"].get("ingress", []), *policy["spec"].get("egress", [])]:
+            assert rule.get("from") or rule.get("to")
+            assert rule["ports"]
+
+
+def test_prometheus_names_the_jobs_as_the_alerts_ask_for_them() -> None:
+    (monitor,) = every("overlays/production", "ServiceMonitor").values()
+    (selector,) = monitor["spec"]["selector"]["matchExpressions"]
+    services = every("overlays/production", "Service")
+    chosen = [
+        name for name, one in services.items() if one["metadata"]["labels"][selector["key"]] in selector["values"]
+    ]
+    assert sorted(chosen) == ["callstream-ingest", "callstream-processors", "callstream-projections"]
