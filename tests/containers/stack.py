@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from playwright.async_api import expect
 
 from deploy.local.broker import free_port
 from tests.browser import chromium
@@ -238,7 +239,7 @@ async def seed_on_the_board(stack: Stack, feed: Feed, shots: Path) -> str:
         await page.goto(stack.url("PROJECTIONS"))
         posted = time.monotonic()
         await feed.post(start)
-        await page.wait_for_function("document.body.innerText.includes('+41225551234')")
+        await expect(page.get_by_text("+41225551234").first).to_be_visible(timeout=30_000)
         seen_s = time.monotonic() - posted
         await page.screenshot(path=shots / "on-a-call.png")
         end = {key: value for key, value in start.items() if key != "startTime"}
