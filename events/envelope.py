@@ -6,15 +6,16 @@ Source: CloudEvents Kafka protocol binding 1.0, section 3.2: attribute ``x`` is 
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from enum import StrEnum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from events import times
+from events.words import Word
 
 Headers = Sequence[tuple[str, bytes]]
 
 
-class Type(StrEnum):
+class Type(Word):
     """Every ``ce_type`` on our topics."""
 
     WEBHOOK_RECEIVED = "threecx.webhook.received"
@@ -32,6 +33,8 @@ class EnvelopeError(ValueError):
 
 
 _TYPES = {one.value.encode(): one for one in Type}
+_SPECVERSION: Final = ("ce_specversion", b"1.0")
+_PBXS_MAX: Final = 4_096
 
 
 class Envelope(NamedTuple):
@@ -53,9 +56,9 @@ class Envelope(NamedTuple):
 def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
     """The headers of `envelope`, in a fixed order."""
     headers = [
-        ("ce_specversion", b"1.0"),
+        _SPECVERSION,
         ("ce_id", envelope.id.encode()),
-        ("ce_source", source_of(envelope.pbx).encode()),
+        ("ce_source", _source(envelope.pbx)),
         ("ce_type", envelope.type.encode()),
         ("ce_time", times.to_text(envelope.time).encode()),
     ]
@@ -71,14 +74,16 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
 
 def decode(headers: Iterable[tuple[str, bytes]]) -> Envelope:
     """The envelope in `headers` (unknown ones are ignored); raises EnvelopeError with what is wrong."""
-    found = {name: value for name, value in headers if value is not None}
+    found = dict(headers)
+    if None in found.values():
+        found = {name: value for name, value in found.items() if value is not None}
     try:
         sequence = found.get("ingest_sequence")
         ingest = found.get("ingest")
         content_type = found.get("content-type")
         return Envelope(
             found["ce_id"].decode(),
-            pbx_of(found["ce_source"].decode()),
+            _pbx(found["ce_source"]),
             _TYPES.get(found["ce_type"]) or Type(found["ce_type"].decode()),
             times.from_text(found["ce_time"].decode()),
             None if content_type is None else content_type.decode("utf-8", "surrogateescape"),
@@ -96,6 +101,16 @@ def decode(headers: Iterable[tuple[str, bytes]]) -> Envelope:
 def source_of(pbx: str) -> str:
     """``/pbx/{pbx}``, the ``ce_source`` of everything about that PBX."""
     return f"/pbx/{pbx}"
+
+
+@lru_cache(_PBXS_MAX)
+def _source(pbx: str) -> bytes:
+    return source_of(pbx).encode()
+
+
+@lru_cache(_PBXS_MAX)
+def _pbx(source: bytes) -> str:
+    return pbx_of(source.decode())
 
 
 def pbx_of(source: str) -> str:

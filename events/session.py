@@ -3,11 +3,10 @@
 Source: the design, sections 2.3 and 4. What was inferred says so by its ``*_source`` and carries bounds.
 """
 
-from enum import StrEnum
-
 from pydantic import BaseModel, ConfigDict
 
 from events.times import Utc
+from events.words import Word
 
 
 class Shape(BaseModel):
@@ -16,7 +15,7 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Direction(StrEnum):
+class Direction(Word):
     """Seen from the PBX; `UNKNOWN` when the sender did not say or the word is not known."""
 
     INBOUND = "inbound"
@@ -25,7 +24,7 @@ class Direction(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Status(StrEnum):
+class Status(Word):
     """Whether the call goes on (`OPEN`), its end was reported (`ENDED`), or only inferred (`END_MISSED`)."""
 
     OPEN = "open"
@@ -33,7 +32,7 @@ class Status(StrEnum):
     END_MISSED = "end_missed"
 
 
-class Outcome(StrEnum):
+class Outcome(Word):
     """What came of the call: `MISSED` is an inbound call, `NOT_ANSWERED` an outbound one that nobody took."""
 
     ANSWERED = "answered"
@@ -42,7 +41,7 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-class StartedAtSource(StrEnum):
+class StartedAtSource(Word):
     """Where `started_at` is from: the PBX, end minus duration, the time of receipt, or nowhere."""
 
     REPORTED = "reported"
@@ -51,7 +50,7 @@ class StartedAtSource(StrEnum):
     UNKNOWN = "unknown"
 
 
-class EndedAtSource(StrEnum):
+class EndedAtSource(Word):
     """Where `ended_at` is from: the PBX, start plus duration, the time of receipt, or inferred (then it is null)."""
 
     REPORTED = "reported"
@@ -60,7 +59,7 @@ class EndedAtSource(StrEnum):
     INFERRED = "inferred"
 
 
-class EndReason(StrEnum):
+class EndReason(Word):
     """Why the call is not open any more; all but `RELEASED` are inferences."""
 
     RELEASED = "released"

@@ -6,13 +6,13 @@ Source: the design, section 2.4.
 
 import hashlib
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
 from events.session import Session, Shape
 from events.times import Utc
+from events.words import Word
 
 
 class Cause(Shape):
@@ -23,7 +23,7 @@ class Cause(Shape):
     ce_id: str
 
 
-class Reason(StrEnum):
+class Reason(Word):
     """The rule that decided; the design's table in section 4 gives each its row."""
 
     STARTED = "started"

@@ -14,12 +14,13 @@ from typing import Final
 
 from events import dates, directions, durations, numbers
 from events.dates import Read
-from events.fields import ABSENT, Field, State
+from events.fields import Field, State
 from events.pbx import Pbx
 from events.session import Direction, Outcome
 from events.webhook import End, Party, Start
 
 Fields = Mapping[str, Field]
+_UNKNOWN: Final = Outcome.UNKNOWN
 _UNSAID: Final = (Direction.UNKNOWN, Outcome.UNKNOWN)
 
 
@@ -29,26 +30,26 @@ def understand(fields: Fields, received_at: datetime, pbx: Pbx) -> Start | End:
     caller, callee = _parties(fields, direction, pbx.country)
     extension, email = _text(fields, "extension"), _text(fields, "email")
     call_id, recording_url = _text(fields, "call_id"), _text(fields, "recording")
-    said = fields.get("duration", ABSENT).value
+    said = fields["duration"].value if "duration" in fields else None
     duration_s = None if said is None else durations.read(said)
     started, ended = moments(fields, received_at, pbx)
-    if not (duration_s or recording_url or outcome is not Outcome.UNKNOWN or _says_ended(fields, ended)):
+    if not (duration_s or recording_url or outcome is not _UNKNOWN or _says_ended(fields, ended)):
         started_at = _at(started) or _at(_moment(fields, "answered_at", received_at, pbx))
         return Start(extension, email, direction, caller, callee, call_id, started_at)
-    if outcome is Outcome.UNKNOWN and duration_s:
+    if outcome is _UNKNOWN and duration_s:
         outcome = Outcome.ANSWERED
     return End(
-        extension=extension,
-        email=email,
-        direction=direction,
-        caller=caller,
-        callee=callee,
-        call_id=call_id,
-        started_at=_at(started),
-        ended_at=_at(ended),
-        duration_s=duration_s,
-        outcome=outcome,
-        recording_url=recording_url,
+        extension,
+        email,
+        direction,
+        caller,
+        callee,
+        call_id,
+        _at(started),
+        _at(ended),
+        duration_s,
+        outcome,
+        recording_url,
     )
 
 
@@ -63,10 +64,10 @@ def _text(fields: Fields, name: str) -> str | None:
 def direction_of(fields: Fields) -> tuple[Direction, Outcome]:
     """Direction and outcome; the call's type adds what the direction's word leaves unknown, mostly the outcome."""
     direction, outcome = _word(fields, "direction")
-    if direction is Direction.UNKNOWN or outcome is Outcome.UNKNOWN:
+    if (direction is Direction.UNKNOWN or outcome is _UNKNOWN) and "call_type" in fields:
         more_direction, more_outcome = _word(fields, "call_type")
         direction = more_direction if direction is Direction.UNKNOWN else direction
-        outcome = more_outcome if outcome is Outcome.UNKNOWN else outcome
+        outcome = more_outcome if outcome is _UNKNOWN else outcome
     return direction, outcome
 
 
@@ -98,10 +99,10 @@ def _at(moment: Moment) -> datetime | None:
 
 
 def _says_ended(fields: Fields, ended: Moment) -> bool:
-    return ended is not dates.Missing.YEAR_ONE and fields.get("ended_at", ABSENT).state in {
-        State.READ,
-        State.UNREADABLE,
-    }
+    if "ended_at" not in fields or ended is dates.Missing.YEAR_ONE:
+        return False
+    state = fields["ended_at"].state
+    return state is State.READ or state is State.UNREADABLE
 
 
 def _parties(fields: Fields, direction: Direction, country: str | None) -> tuple[Party, Party]:

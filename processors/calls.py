@@ -1,7 +1,7 @@
 """A call as the state keeps it: the evidence of its start and its end, or why it must have ended. Pure values."""
 
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from events.session import Direction, EndReason, Outcome
 from events.webhook import Party
@@ -9,6 +9,9 @@ from events.webhook import Party
 SideT = TypeVar("SideT")
 
 NOT_TAKEN = frozenset((Outcome.MISSED, Outcome.NOT_ANSWERED))
+_INBOUND: Final = Direction.INBOUND
+_OUTBOUND: Final = Direction.OUTBOUND
+_new: Final = tuple.__new__
 
 
 class Origin(NamedTuple):
@@ -109,13 +112,9 @@ class Call(NamedTuple):
 
 def external_of(direction: Direction, caller: SideT, callee: SideT) -> SideT | None:
     """The caller of an inbound call, the callee of an outbound one; null for internal and unknown directions."""
-    match direction:
-        case Direction.INBOUND:
-            return caller
-        case Direction.OUTBOUND:
-            return callee
-        case Direction.INTERNAL | Direction.UNKNOWN:
-            return None
+    if direction is _INBOUND:
+        return caller
+    return callee if direction is _OUTBOUND else None
 
 
 class Glimpse(NamedTuple):
@@ -130,6 +129,16 @@ class Glimpse(NamedTuple):
     opened_us: int
     closed_us: int | None
     is_open: bool
+
+
+def revised(call: Call, revision: int) -> Call:
+    """The call as this revision of it; as `_replace`, at a quarter of the time: every event does this."""
+    return _new(Call, (*call[:14], revision, *call[15:]))
+
+
+def ended_by(call: Call, ended: Ended, closed_us: int) -> Call:
+    """The call with this reported end, whatever was inferred; as `_replace`, at a quarter of the time."""
+    return _new(Call, (*call[:10], ended, None, call[12], closed_us, *call[14:]))
 
 
 def began_of(call: Call) -> Began:

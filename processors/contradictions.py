@@ -62,7 +62,8 @@ def mark_superseded(calls: Calls, new: Call, given: Input) -> None:
     if agent == ("",) or new.extension in given.shared_extensions:
         return
     began = began_of(new)
-    for other in calls.lacking_end(given.key, agent):
+    lacking = calls.lacking_end(given.key, agent)
+    for other in lacking:
         if not other.is_open or other.session_id == new.session_id or other.superseded is not None:
             continue
         if began_of(other).moment <= began.moment:

@@ -4,11 +4,12 @@ A name is kept as its hash, which two may share: what is found must be looked at
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-Moment = tuple[tuple[str, str], datetime]
+Moment = tuple[int, datetime]
+"""The hash of a name, and when."""
 
 NAME_MAX: Final = 2**60 - 1
 """A whole hash would take 16 bytes more, in each of a million calls' places."""
@@ -73,16 +74,20 @@ class Moments:
         if before == after:
             return
         if before is not None:
-            held = self._held[hash(before[0])]
+            held = self._held[before[0]]
             del held[bisect_left(held, (before[1], session_id))]
             if not held:
-                del self._held[hash(before[0])]
+                del self._held[before[0]]
         if after is not None:
-            insort(self._held.setdefault(hash(after[0]), []), (after[1], session_id))
+            held = self._held.get(after[0])
+            if held is None:
+                self._held[after[0]] = [(after[1], session_id)]
+            else:
+                insort(held, (after[1], session_id))
 
-    def since(self, name: tuple[str, str], moment: datetime) -> list[str]:
+    def since(self, name: int, moment: datetime) -> Sequence[str]:
         """The ids under the name from the moment on; as in `Index`, what is found must be looked at again."""
-        held = self._held.get(hash(name))
+        held = self._held.get(name)
         if held is None or held[-1][0] < moment:
-            return []
+            return ()
         return [session_id for _, session_id in held[bisect_left(held, (moment, "")) :]]

@@ -45,7 +45,7 @@ class Calls:
         self._at_hand: dict[str, Call] = {}
         self._touched: dict[str, bytes | None] = {}
         self._fresh: dict[str, Call] = {}
-        self._names: dict[str, list[int]] = {}
+        self._places: dict[str, _Places] = {}
         self._index = Index()
         self._parted = Moments()
         self._met = Moments()
@@ -74,19 +74,23 @@ class Calls:
 
     def get(self, session_id: str) -> Call | None:
         """The kept call, if any."""
+        call = self._at_hand.get(session_id)
+        if call is not None:
+            return call
         kept = session_id in self._at_rest or session_id in self._unread
         return self[session_id] if kept else None
 
     def put(self, call: Call) -> None:
         """Keep `call` in place of its earlier version."""
-        before = self.get(call.session_id)
+        session_id = call.session_id
+        before = self.get(session_id)
         if before is None:
-            self._at_rest[call.session_id] = b""
-        self._at_hand[call.session_id] = call
-        self._touched[call.session_id] = None
-        self._fresh[call.session_id] = call
-        self.open_count += call.is_open - (before is not None and before.is_open)
-        self._move(call.session_id, before, call)
+            self._at_rest[session_id] = b""
+        self._at_hand[session_id] = call
+        self._touched[session_id] = None
+        self._fresh[session_id] = call
+        self.open_count += (call.ended is None) - (before is not None and before.ended is None)
+        self._move(session_id, before, call)
 
     def drop(self, session_id: str) -> None:
         """Keep the call no longer; raises KeyError when it was not kept."""
@@ -128,6 +132,8 @@ class Calls:
 
     def take_fresh(self) -> Iterable[Call]:
         """What was put since the last time."""
+        if not self._fresh:
+            return ()
         fresh, self._fresh = self._fresh, {}
         return fresh.values()
 
@@ -144,11 +150,14 @@ class Calls:
             self._at_rest[session_id] = changes[changelog_key(call)] = value
         self._touched.clear()
         self._at_hand.clear()
-        self._names.clear()
+        self._places.clear()
         return changes
 
     def like(self, key: str, agent: Sequence[str], traits: Iterable[Trait]) -> list[Call]:
         """The agent's calls that share one of the `traits` (see `traits_of`); `agent`: see `names_of_agent`."""
+        if len(agent) == 1:
+            (name,) = agent
+            return self._of_agent([hash(("trait", key, name, trait)) for trait in traits], key, agent)
         return self._of_agent([hash(("trait", key, name, trait)) for trait in traits for name in agent], key, agent)
 
     def lacking_end(self, key: str, agent: Sequence[str]) -> list[Call]:
@@ -162,13 +171,16 @@ class Calls:
     def legs_with(self, key: str, party: Party) -> list[Call]:
         """The open calls with an external party of the same number, of whatever agent."""
         self._read_with(key, party)
-        found = [self[one] for one in self._index.get(hash(("leg", key, number_name(party))))]
+        ids = self._index.get(hash(("leg", key, number_name(party))))
+        if not ids:
+            return []
+        found = [self[one] for one in ids]
         return sorted((call for call in found if call.is_open and _is_with(call, key, party)), key=_order)
 
     def parted_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
         """The calls of the same external party whose reported end is not before `since`, the earliest end first."""
         self._read_with(key, party)
-        for session_id in self._parted.since((key, number_name(party)), since):
+        for session_id in self._parted.since(hash((key, number_name(party))), since):
             call = self[session_id]
             if _is_with(call, key, party):
                 yield call
@@ -176,7 +188,7 @@ class Calls:
     def met_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
         """The calls of the same external party, not open any more, whose start is not before `since`, in that order."""
         self._read_with(key, party)
-        for session_id in self._met.since((key, number_name(party)), since):
+        for session_id in self._met.since(hash((key, number_name(party))), since):
             call = self[session_id]
             if _is_with(call, key, party):
                 yield call
@@ -187,14 +199,16 @@ class Calls:
             if call.began is not None and call.began.moment >= since:
                 yield call
         for name in agent:
-            for session_id in self._begun.since((key, name), since):
+            for session_id in self._begun.since(hash((key, name)), since):
                 call = self[session_id]
                 if call.key == key and _agent(call) == name:
                     yield call
 
     def _of_agent(self, names: Iterable[int], key: str, agent: Sequence[str]) -> list[Call]:
-        self._read_of_agent(key, agent)
-        ids = dict.fromkeys([session_id for name in names for session_id in self._index.get(name)])
+        if self._unread:
+            self._read_of_agent(key, agent)
+        get = self._index.get
+        ids = {session_id: None for name in names for session_id in get(name)}
         if not ids:
             return []
         found = [call for call in map(self.__getitem__, ids) if call.key == key and _agent(call) in agent]
@@ -204,18 +218,22 @@ class Calls:
 
     def _move(self, session_id: str, before: Call | None, after: Call | None) -> None:
         """From where the version `before` stands to where the one `after` does."""
-        old = self._names.pop(session_id, None) or ([] if before is None else _names(before))
-        new = [] if after is None else _names(after)
-        self._names[session_id] = new
-        for name in old:
-            if name not in new:
+        old = self._places.get(session_id) or (_NOWHERE if before is None else _places_of(before))
+        new = self._places[session_id] = _NOWHERE if after is None else _places_of(after)
+        old_names, old_parting, old_meeting, old_beginning = old
+        names, parting, meeting, beginning = new
+        for name in old_names:
+            if name not in names:
                 self._index.discard(name, session_id)
-        for name in new:
-            if name not in old:
+        for name in names:
+            if name not in old_names:
                 self._index.add(name, session_id)
-        self._parted.move(session_id, _parting(before), _parting(after))
-        self._met.move(session_id, _meeting(before), _meeting(after))
-        self._begun.move(session_id, _beginning(before), _beginning(after))
+        if parting != old_parting:
+            self._parted.move(session_id, old_parting, parting)
+        if meeting != old_meeting:
+            self._met.move(session_id, old_meeting, meeting)
+        if beginning != old_beginning:
+            self._begun.move(session_id, old_beginning, beginning)
 
 
 def _order(call: Call) -> tuple[datetime, str]:
@@ -230,42 +248,35 @@ def _is_with(call: Call, key: str, party: Party) -> bool:
     return call.key == key and call.external is not None and numbers.same_number(call.external, party)
 
 
-def _parting(call: Call | None) -> Moment | None:
-    """Where a call with a known external party and a reported end stands among the partings."""
-    if call is None or not isinstance(call.ended, Ended):
-        return None
-    external = call.external
-    return None if external is None else ((call.key, number_name(external)), call.ended.moment)
+_Places = tuple[list[int], Moment | None, Moment | None, Moment | None]
+"""Where a call stands: its names in the index; among the partings and the meetings of its party; by its agent's starts.
+
+A parting: of a call with a known external party and a reported end. A meeting: with a known external party and a start,
+not open any more. By the agent's starts: with a start and a reported end; until then `lacking_end` finds it.
+"""
+_NOWHERE: Final[_Places] = ([], None, None, None)
 
 
-def _meeting(call: Call | None) -> Moment | None:
-    """Where a call with a known external party that is not open any more stands by its start."""
-    if call is None or call.began is None or call.is_open:
-        return None
-    external = call.external
-    return None if external is None else ((call.key, number_name(external)), call.began.moment)
-
-
-def _beginning(call: Call | None) -> Moment | None:
-    """Where a call with a start stands by it once its end was reported; until then `lacking_end` finds it."""
-    if call is None or call.began is None or call.lacks_end:
-        return None
-    return (call.key, _agent(call)), call.began.moment
-
-
-def _names(call: Call) -> list[int]:
-    """The index's names of a call, without repetition."""
-    key, agent = call.key, _agent(call)
+def _places_of(call: Call) -> _Places:
+    key, agent, ended, began = call.key, _agent(call), call.ended, call.began
     names = [hash(("trait", key, agent, trait)) for trait in traits_of(call)]
-    if call.lacks_end:
+    external = call.external
+    number = None if external is None else number_name(external)
+    if ended is None:
         names.append(hash(("lacking", key, agent)))
-    elif call.began is None:
+        if number is not None:
+            names.append(hash(("leg", key, number)))
+        return names, None, None, None
+    party = None if number is None else hash((key, number))
+    meeting = None if party is None or began is None else (party, began.moment)
+    if not isinstance(ended, Ended):
+        names.append(hash(("lacking", key, agent)))
+        return names, None, meeting, None
+    parting = None if party is None else (party, ended.moment)
+    if began is None:
         names.append(hash(("alone", key, agent)))
-    if call.ended is None:
-        external = call.external
-        if external is not None:
-            names.append(hash(("leg", key, number_name(external))))
-    return names
+        return names, parting, None, None
+    return names, parting, meeting, (hash((key, agent)), began.moment)
 
 
 def names_of_agent(extension: str | None, email: str | None) -> tuple[str, ...]:
@@ -277,7 +288,8 @@ def names_of_agent(extension: str | None, email: str | None) -> tuple[str, ...]:
 
 def number_name(party: Party) -> str:
     """A name that two parties share if they are the same number; a withheld number has the empty name."""
-    return "" if party.withheld or party.text is None else numbers.suffix_key(party)
+    text = party.text
+    return "" if party.withheld or text is None else party.digits[-numbers.SUFFIX_DIGITS_MIN :] or text.casefold()
 
 
 def traits_of(call: Call) -> Iterable[Trait]:

@@ -59,16 +59,16 @@ def compare_parties(one: Sides, other: Sides) -> Comparison:
     differ are a contradiction.
     """
     direction = one.direction if one.direction is not Direction.UNKNOWN else other.direction
-    agreed = other.direction in {direction, Direction.UNKNOWN}
+    agreed = other.direction is direction or other.direction is Direction.UNKNOWN
     mine = external_of(direction, one.caller, one.callee)
     theirs = external_of(direction if agreed else other.direction, other.caller, other.callee)
     external = compare(mine, theirs) if mine is not None and theirs is not None else Comparison.UNKNOWN
     if mine is not None and theirs is not None and (agreed or external is Comparison.DIFFERENT):
         return external
-    both = {compare(one.caller, other.caller), compare(one.callee, other.callee)}
-    if Comparison.DIFFERENT in both:
+    callers, callees = compare(one.caller, other.caller), compare(one.callee, other.callee)
+    if callers is Comparison.DIFFERENT or callees is Comparison.DIFFERENT:
         return Comparison.DIFFERENT
-    return Comparison.SAME if both == {Comparison.SAME} else Comparison.UNKNOWN
+    return Comparison.SAME if callers is callees is Comparison.SAME else Comparison.UNKNOWN
 
 
 def in_window(began: Began, ended: Ended, rules: Rules) -> bool:
@@ -133,6 +133,9 @@ def _is_withheld(sides: Sides) -> bool:
 
 
 def _nearest(pairs: list[Pair]) -> Call:
+    if len(pairs) == 1:
+        return pairs[0][0]
+
     def distance(pair: Pair) -> tuple[bool, timedelta, timedelta, datetime, str]:
         call, began, ended = pair
         if ended.duration_s is None:

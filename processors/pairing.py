@@ -40,6 +40,7 @@ from processors.calls import (
     Inferred,
     Superseded,
     began_of,
+    ended_by,
     ended_of,
     received,
     was_taken,
@@ -159,16 +160,17 @@ def _grace_end_us(superseded: Superseded, rules: Rules) -> int:
 
 def _new_call(calls: Calls, session_id: str, start: Start, began: Began, given: Input) -> Told:
     """`call.started`."""
+    extension, email, direction, caller, callee, call_id, _ = start
     call = Call(
         session_id=session_id,
         key=given.key,
         pbx=given.pbx,
-        extension=start.extension,
-        email=start.email,
-        direction=start.direction,
-        caller=start.caller,
-        callee=start.callee,
-        call_id=start.call_id,
+        extension=extension,
+        email=email,
+        direction=direction,
+        caller=caller,
+        callee=callee,
+        call_id=call_id,
         began=began,
         ended=None,
         superseded=None,
@@ -196,7 +198,7 @@ def _recorded(calls: Sequence[Call]) -> Call:
 def _true_end(calls: Calls, found: matching.Match, end: End, ended: Ended, given: Input) -> Told:
     """The end of a known start; a correction when an end had been inferred."""
     call = found.call
-    after = _filled(call, end)._replace(ended=ended, superseded=None, closed_us=given.live_us)
+    after = ended_by(_filled(call, end), ended, given.live_us)
     reason = found.reason if call.is_open else Reason.TRUE_END
     contradiction = call.ended.contradiction if isinstance(call.ended, Inferred) else None
     return keep(calls, event_of(call, after, reason, began_of(call).origin, contradiction, ended.origin))

@@ -15,10 +15,13 @@ from events import session_events
 from events.envelope import Type
 from events.session import EndedAtSource, EndReason, Outcome, StartedAtSource, Status
 from events.session_events import Reason
-from processors.calls import Call, Ended, Inferred, Origin
+from processors.calls import Call, Ended, Origin, revised
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
 _SECOND: Final = timedelta(seconds=1)
+_OPEN: Final = Status.OPEN
+_UNKNOWN: Final = Outcome.UNKNOWN
+_REPORTED: Final = StartedAtSource.REPORTED
 Json = dict[str, Any]
 
 
@@ -37,18 +40,18 @@ class Told(NamedTuple):
 def session_of(call: Call) -> Json:
     """The session as it stands; times and durations only as reported, everything else marked."""
     started_at, started_at_source = _started(call)
-    ended = call.ended
+    session_id, _, pbx, extension, email, direction, caller, callee, call_id, _, ended, _, _, _, revision, *_ = call
     session: Json = {
-        "session_id": call.session_id,
-        "pbx": call.pbx,
-        "agent": {"extension": call.extension, "email": call.email},
-        "direction": call.direction,
-        "caller": call.caller.text,
-        "caller_e164": call.caller.e164,
-        "callee": call.callee.text,
-        "callee_e164": call.callee.e164,
-        "status": Status.OPEN,
-        "outcome": Outcome.UNKNOWN,
+        "session_id": session_id,
+        "pbx": pbx,
+        "agent": {"extension": extension, "email": email},
+        "direction": direction,
+        "caller": caller.text,
+        "caller_e164": caller.e164,
+        "callee": callee.text,
+        "callee_e164": callee.e164,
+        "status": _OPEN,
+        "outcome": _UNKNOWN,
         "started_at": started_at,
         "started_at_source": started_at_source,
         "ended_at": None,
@@ -58,11 +61,13 @@ def session_of(call: Call) -> Json:
         "duration_s": None,
         "span_s": None,
         "recording_url": None,
-        "call_id": call.call_id,
+        "call_id": call_id,
         "linked_session_id": call.linked,
         "first_received_at": call.first_received_at,
-        "revision": call.revision,
+        "revision": revision,
     }
+    if ended is None:
+        return session
     if isinstance(ended, Ended):
         session["status"] = Status.ENDED
         session["outcome"] = ended.outcome
@@ -71,9 +76,9 @@ def session_of(call: Call) -> Json:
         session["end_reason"] = EndReason.RELEASED
         session["duration_s"] = ended.duration_s
         session["recording_url"] = ended.recording_url
-        if ended.ended_at is not None and started_at is not None and started_at_source is StartedAtSource.REPORTED:
+        if ended.ended_at is not None and started_at is not None and started_at_source is _REPORTED:
             session["span_s"] = _span_s(started_at, ended.ended_at)
-    elif isinstance(ended, Inferred):
+    else:
         session["status"] = Status.END_MISSED
         session["ended_at_source"] = EndedAtSource.INFERRED
         session["ended_between"] = {"earliest": ended.earliest, "latest": ended.latest}
@@ -83,13 +88,14 @@ def session_of(call: Call) -> Json:
 
 def _started(call: Call) -> tuple[datetime | None, StartedAtSource]:
     """Reported wins over received, received over derived."""
+    began = call.began
+    if began is not None and began.started_at is not None:
+        return began.started_at, _REPORTED
     ended = call.ended if isinstance(call.ended, Ended) else None
-    if call.began is not None and call.began.started_at is not None:
-        return call.began.started_at, StartedAtSource.REPORTED
     if ended is not None and ended.started_at is not None:
-        return ended.started_at, StartedAtSource.REPORTED
-    if call.began is not None:
-        return call.began.origin.received_at, StartedAtSource.RECEIVED
+        return ended.started_at, _REPORTED
+    if began is not None:
+        return began.origin.received_at, StartedAtSource.RECEIVED
     if ended is not None and ended.duration_s is not None:
         try:
             return ended.moment - timedelta(seconds=ended.duration_s), StartedAtSource.DERIVED
@@ -104,17 +110,18 @@ def _span_s(started_at: datetime, ended_at: datetime) -> int | None:
 
 def event_of(before: Call | None, after: Call, reason: Reason, *origins: Origin | None) -> tuple[Call, Told]:
     """The next revision of `after` and the event that tells it; `origins` are the causes, put in order of arrival."""
-    call = after._replace(revision=1 if before is None else before.revision + 1)
+    call = revised(after, 1 if before is None else before.revision + 1)
     known = [one for one in origins if one is not None]
     if len(known) > 1:
         known = sorted({one.offset: one for one in known}.values(), key=_offset)
-    identity = session_events.event_id_of(call.session_id, call.revision, [one.ce_id for one in known])
+    session_id, time = call.session_id, known[-1].received_at
+    identity = session_events.event_id_of(session_id, call.revision, [one.ce_id for one in known])
     session = session_of(call)
     kind = _type_of(before, call)
     said: Json = {
         "id": identity,
-        "time": known[-1].received_at,
-        "session_id": call.session_id,
+        "time": time,
+        "session_id": session_id,
         "revision": call.revision,
         "reason": reason,
         "session": session,
@@ -124,7 +131,7 @@ def event_of(before: Call | None, after: Call, reason: Reason, *origins: Origin 
     if before is not None and kind is Type.CALL_CORRECTED:
         said["changed"] = _changes(session_of(before), session)
     value = orjson.dumps(said, option=_OPTIONS)
-    return call, Told(identity, kind, known[-1].received_at, call.pbx, call.session_id, reason, value)
+    return call, Told(identity, kind, time, call.pbx, session_id, reason, value)
 
 
 def progress_of(
@@ -149,13 +156,9 @@ def _offset(origin: Origin) -> int:
 def _type_of(before: Call | None, call: Call) -> Type:
     if before is not None and (not before.is_open or call.is_open):
         return Type.CALL_CORRECTED
-    match call.ended:
-        case None:
-            return Type.CALL_STARTED
-        case Ended():
-            return Type.CALL_ENDED
-        case Inferred():
-            return Type.CALL_END_MISSED
+    if call.ended is None:
+        return Type.CALL_STARTED
+    return Type.CALL_ENDED if isinstance(call.ended, Ended) else Type.CALL_END_MISSED
 
 
 def _changes(before: Json, after: Json) -> Json:

@@ -171,13 +171,15 @@ class Task:
         if self._is_repeat(said):
             batch.counts["repeats", "sequence"] += 1
             return
-        before_s = self.live_time_us // SECOND_US
+        live_time = self._position.live_time
+        before_s = live_time.live_us // SECOND_US
         received_us = times.to_us(said.time)
         if said.ingest is not None:
-            alarm = self._position.live_time.advance(said.ingest, received_us)
+            alarm = live_time.advance(said.ingest, received_us)
             if alarm is not None:
                 batch.counts["clock_alarms", alarm] += 1
-        self._fire(batch)
+        if self._timers and self._timers[0] >> SESSION_ID_BITS <= live_time.live_us:
+            self._fire(batch)
         match said.type:
             case Type.WEBHOOK_RECEIVED:
                 self._webhook(record, said, received_us, batch)
@@ -185,7 +187,7 @@ class Task:
                 batch.counts["records", "tick"] += 1
             case _:
                 self._bury(record, f"{said.type} does not belong on this topic", "type", batch)
-        if self.live_time_us // SECOND_US > before_s:
+        if live_time.live_us // SECOND_US > before_s:
             batch.session_events.append(self._progress(said, record.key))
 
     def _is_repeat(self, said: Envelope) -> bool:
@@ -251,11 +253,12 @@ class Task:
         return event
 
     def _tell(self, events: Sequence[Told], key: str, batch: Batch) -> None:
+        counts, raw_key = batch.counts, key.encode()
         for event in events:
-            batch.counts["session_events", event.type] += 1
-            batch.counts["decisions", event.reason] += 1
+            counts["session_events", event.type] += 1
+            counts["decisions", event.reason] += 1
             headers = envelope.encode(Envelope(event.id, event.pbx, event.type, event.time, JSON_TYPE))
-            batch.session_events.append(OutputRecord(key.encode(), event.value, headers))
+            batch.session_events.append(OutputRecord(raw_key, event.value, headers))
 
     def _progress(self, said: Envelope, key: bytes | None) -> OutputRecord:
         identity = hashlib.blake2b(said.id.encode(), digest_size=16, person=b"feed-progress").hexdigest()
