@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
 
+from events.numbers import SUFFIX_DIGITS_MIN
 from events.session import Direction, EndReason, Outcome
 from events.webhook import Party
 
@@ -117,20 +118,6 @@ def external_of(direction: Direction, caller: SideT, callee: SideT) -> SideT | N
     return callee if direction is _OUTBOUND else None
 
 
-class Glimpse(NamedTuple):
-    """As much of a kept call as it takes to find it again and to know when something is due; see `Call`."""
-
-    session_id: str
-    key: str
-    extension: str | None
-    email: str | None
-    external: Party | None
-    superseded: Superseded | None
-    opened_us: int
-    closed_us: int | None
-    is_open: bool
-
-
 def revised(call: Call, revision: int) -> Call:
     """The call as this revision of it; as `_replace`, at a quarter of the time: every event does this."""
     return _new(Call, (*call[:14], revision, *call[15:]))
@@ -172,6 +159,12 @@ def agent_of(extension: str | None, email: str | None) -> str:
     if extension is not None:
         return f"x{extension}"
     return f"m{email.lower()}" if email is not None else ""
+
+
+def number_name(party: Party) -> str:
+    """A name that two parties share if they are the same number; a withheld number has the empty name."""
+    text = party.text
+    return "" if party.withheld or text is None else party.digits[-SUFFIX_DIGITS_MIN:] or text.casefold()
 
 
 def changelog_key(call: Call) -> bytes:

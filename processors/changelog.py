@@ -2,25 +2,42 @@
 
 Keys: ``{key}/{session_id}`` a kept call (a tombstone when it leaves the state); ``{key}/email/{email}`` the extension
 last seen with an e-mail, which must outlive the kept calls; ``_partition/{n}`` the partition's own record: live time,
-sequences, the next input offset. A PBX's name never begins with an underscore. Values are JSON lists whose first
-item is the kind.
+sequences, the next input offset. A PBX's name never begins with an underscore.
+
+The value of a call is a head of fixed size and a JSON list. The head says all that a restore asks for, so that none of
+a million lists is read before an event needs it: whether the call is open, since when (in live time) it is what it is,
+its session id, and names by which its agent and its external party are found. The other values are JSON lists whose
+first item is the kind; so were those of calls once (``["call", …]``), and they are still read.
 """
 
-from collections.abc import Callable
+import struct
+import zlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import orjson
 
 from events.session import Direction, EndReason, Outcome
 from events.webhook import Party
-from processors.calls import Began, Call, Ended, Glimpse, Inferred, Origin, Superseded, external_of
+from processors.calls import Began, Call, Ended, Inferred, Origin, Superseded, agent_of, number_name
 from processors.live_time import Instance, LiveTime
 
 _OPTIONS = orjson.OPT_UTC_Z
-CallT = TypeVar("CallT", Call, Glimpse)
 _DIRECTIONS: Final = {one.value: one for one in Direction}
+
+HEAD: Final = struct.Struct(">B20sII")
+"""State; since when it is that (8 bytes, µs of live time) and session id (12 bytes); the agent's and party's names."""
+OPEN: Final = ord("O")
+SUPERSEDED: Final = ord("S")
+"""Open, and the grace runs: when it is due is not told by the head alone."""
+CLOSED: Final = ord("C")
+NO_PARTY: Final = 0
+EARLIER_CALL: Final = b'["call",'
+"""How the value of a call began before there was a head."""
+SESSION_ID_CHARACTERS: Final = 24
+"""With so many a call's key ends."""
+_JSON_LIST: Final = ord("[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +73,34 @@ def position_key(partition: int) -> bytes:
     return f"_partition/{partition}".encode()
 
 
-def encode_call(call: Call) -> bytes:
-    """A kept call as a JSON list, in the order of its fields; half the size of an object, and twice as fast.
+def agent_name(key: str, agent: str) -> int:
+    """A number for an agent of a record key (see `calls.agent_of`); others may have the same one."""
+    return zlib.crc32(f"{key}\0{agent}".encode())
 
-    `first_received_at` is null where the start tells it.
+
+def party_name(key: str, number: str) -> int:
+    """A number for an external party of a record key (see `calls.number_name`); others may have the same one."""
+    return zlib.crc32(f"{key}\0{number}".encode()) or NO_PARTY + 1
+
+
+def _head(call: Call) -> bytes:
+    if call.closed_us is not None:
+        state, since_us = CLOSED, call.closed_us
+    else:
+        state, since_us = OPEN if call.superseded is None else SUPERSEDED, call.opened_us
+    external = call.external
+    return HEAD.pack(
+        state,
+        since_us.to_bytes(8, "big") + bytes.fromhex(call.session_id),
+        agent_name(call.key, agent_of(call.extension, call.email)),
+        NO_PARTY if external is None else party_name(call.key, number_name(external)),
+    )
+
+
+def encode_call(call: Call) -> bytes:
+    """A kept call: its head, and the rest of its fields in their order.
+
+    A list is half the size of an object, and twice as fast. `first_received_at` is null where the start tells it.
     """
     ended: list[Any] | None
     match call.ended:
@@ -70,10 +111,9 @@ def encode_call(call: Call) -> bytes:
         case Inferred(contradiction=contradiction):
             ended = [*call.ended[:3], None if contradiction is None else [*contradiction]]
     superseded = call.superseded
-    return orjson.dumps(
+    fields = orjson.dumps(
         [
-            "call",
-            *call[:6],
+            *call[1:6],
             [*call.caller],
             [*call.callee],
             call.call_id,
@@ -86,6 +126,7 @@ def encode_call(call: Call) -> bytes:
         ],
         option=_OPTIONS,
     )
+    return b"".join((_head(call), fields))
 
 
 def _began_as_list(began: Began) -> list[Any]:
@@ -117,51 +158,41 @@ def encode_position(position: Position) -> bytes:
 
 def decode(value: bytes) -> Call | Email | Position:
     """What a value holds; raises ChangelogError when it is not one of ours."""
-    return _decoded(value, _call)
-
-
-def glance(value: bytes) -> Glimpse | Email | Position:
-    """What a value holds, of a call no more than a glimpse: a tenth of the work; raises as `decode` does."""
-    return _decoded(value, _glimpse)
-
-
-def _decoded(value: bytes, call_of: Callable[[list[Any]], CallT]) -> CallT | Email | Position:
+    if not value or value[0] != _JSON_LIST or value.startswith(EARLIER_CALL):
+        return decode_call(value)
     try:
-        said = orjson.loads(value)
-        match said[0]:
-            case "call":
-                return call_of(said)
+        kind, *said = orjson.loads(value)
+        match kind:
             case "email":
-                return Email(*said[1:])
+                return Email(*said)
             case "partition":
-                return _position(said[1])
+                return _position(*said)
             case other:
-                raise ValueError(f"unknown kind {other!r}")  # noqa: TRY301 - one place says what to think of it
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ChangelogError(
-            f"unreadable changelog record, perhaps of another version; replay into a new set of topics: {error!r}"
-        ) from error
+                raise ValueError(f"unknown kind {other!r}")
+    except _UNREADABLE as error:
+        raise refused(error) from error
 
 
 def decode_call(value: bytes) -> Call:
-    """The call in a value that `encode_call` made."""
-    return _call(orjson.loads(value))
+    """The call in a value that `encode_call` made, or an earlier version; raises ChangelogError as `decode` does."""
+    try:
+        if value.startswith(EARLIER_CALL):
+            return _call(*orjson.loads(value)[1:])
+        state, identity, _, _ = HEAD.unpack_from(value)
+        if state not in {OPEN, SUPERSEDED, CLOSED}:
+            raise ValueError(f"unknown state {state}")
+        return _call(identity[8:].hex(), *orjson.loads(memoryview(value)[HEAD.size :]))
+    except _UNREADABLE as error:
+        raise refused(error) from error
 
 
-def _glimpse(said: list[Any]) -> Glimpse:
-    (_, session_id, key, _, extension, email, direction, caller, callee, _, _, ended, superseded) = said[:13]
-    opened_us, closed_us, _, _, _ = said[13:]
-    external = external_of(_DIRECTIONS[direction], caller, callee)
-    return Glimpse(
-        session_id,
-        key,
-        extension,
-        email,
-        None if external is None else Party(*external),
-        None if superseded is None else Superseded(superseded[0], _began(superseded[1:])),
-        opened_us,
-        closed_us,
-        ended is None,
+_UNREADABLE: Final = (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error)
+
+
+def refused(error: Exception) -> ChangelogError:
+    """What to say of a value that this version cannot read."""
+    return ChangelogError(
+        f"unreadable changelog record, perhaps of another version; replay into a new set of topics: {error!r}"
     )
 
 
@@ -169,11 +200,9 @@ def _at(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _call(said: list[Any]) -> Call:
-    (_, session_id, key, pbx, extension, email, direction, caller, callee, call_id, began, ended, superseded) = said[
-        :13
-    ]
-    opened_us, closed_us, revision, first_received_at, linked = said[13:]
+def _call(*said: Any) -> Call:
+    session_id, key, pbx, extension, email, direction, caller, callee, call_id, began, ended, superseded = said[:12]
+    opened_us, closed_us, revision, first_received_at, linked = said[12:]
     start = None if began is None else _began(began)
     first = (
         start.origin.received_at if start and first_received_at is None else datetime.fromisoformat(first_received_at)

@@ -55,11 +55,6 @@ class Index:
             return ()
         return (held,) if isinstance(held, str) else held
 
-    def take(self, name: int) -> Iterable[str]:
-        """The ids under the name, which is empty then."""
-        held = self._held.pop(name & NAME_MAX, ())
-        return (held,) if isinstance(held, str) else held
-
 
 class Moments:
     """Session ids under a name in order of a moment, then of the id."""
@@ -79,11 +74,11 @@ class Moments:
             if not held:
                 del self._held[before[0]]
         if after is not None:
-            held = self._held.get(after[0])
-            if held is None:
-                self._held[after[0]] = [(after[1], session_id)]
+            name, moment = after
+            if name in self._held:
+                insort(self._held[name], (moment, session_id))
             else:
-                insort(held, (after[1], session_id))
+                self._held[name] = [(moment, session_id)]
 
     def since(self, name: int, moment: datetime) -> Sequence[str]:
         """The ids under the name from the moment on; as in `Index`, what is found must be looked at again."""

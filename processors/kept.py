@@ -1,10 +1,10 @@
 """The state: the calls kept of one partition, open and lately closed, indexed so that no event looks at all of them.
 
 A call at rest is its changelog value, half the size of the objects in it; what a batch looks at is decoded, and what
-it changes is encoded at its end. A restored call is unread at first: it stands under its agent and its external party
-only, and all that stand there are read, that is decoded and indexed, when an event asks for either. Whatever is asked
-for comes in the order (first received, session id): it follows from the calls themselves, so that a restored state
-answers as the one that it was saved from. Pure.
+it changes is encoded at its end. A restored call is unread at first (see `unread`): all of an agent or a party are
+read, that is decoded and indexed, when an event asks for either. Whatever is asked for comes in the order (first
+received, session id): it follows from the calls themselves, so that a restored state answers as the one that it was
+saved from. Pure.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +15,9 @@ from events import numbers
 from events.session import Direction
 from events.webhook import Party
 from processors import changelog
-from processors.calls import Call, Ended, Glimpse, agent_of, changelog_key, external_of
+from processors.calls import Call, Ended, agent_of, changelog_key, external_of, number_name
 from processors.indexes import Index, Moment, Moments
+from processors.unread import Unread
 
 NO_NUMBER_LACKING: Final = "?end"
 """The trait of a call without a known number of which no end was reported: any end of its agent may be meant."""
@@ -40,8 +41,8 @@ class Calls:
         """Nothing is kept."""
         self.open_count = 0
         self._at_rest: dict[str, bytes] = {}
-        self._unread: dict[str, bytes] = {}
-        self._unread_index = Index()
+        self.unread = Unread()
+        self._unread = self.unread.values
         self._at_hand: dict[str, Call] = {}
         self._touched: dict[str, bytes | None] = {}
         self._fresh: dict[str, Call] = {}
@@ -57,18 +58,19 @@ class Calls:
 
     def __contains__(self, session_id: str) -> bool:
         """Whether the call is kept."""
-        return session_id in self._at_rest or session_id in self._unread
+        return session_id in self._at_rest or bool(self._unread and session_id.encode() in self._unread)
 
     def __iter__(self) -> Iterator[Call]:
         """Every kept call, in no order that means anything."""
-        return (self._at_hand.get(one) or self[one] for one in [*self._at_rest, *self._unread])
+        return (self[one] for one in [*self._at_rest, *map(bytes.decode, self._unread)])
 
     def __getitem__(self, session_id: str) -> Call:
         """The kept call; raises KeyError when there is none."""
         call = self._at_hand.get(session_id)
         if call is None:
-            if session_id in self._unread:
-                self._read(session_id)
+            value = self._unread.pop(session_id.encode(), None) if self._unread else None
+            if value is not None:
+                return self._read(session_id, value)
             call = self._at_hand[session_id] = changelog.decode_call(self._at_rest[session_id])
         return call
 
@@ -77,7 +79,7 @@ class Calls:
         call = self._at_hand.get(session_id)
         if call is not None:
             return call
-        kept = session_id in self._at_rest or session_id in self._unread
+        kept = session_id in self
         return self[session_id] if kept else None
 
     def put(self, call: Call) -> None:
@@ -101,34 +103,21 @@ class Calls:
         self.open_count -= call.is_open
         self._move(session_id, call, None)
 
-    def restore(self, call: Glimpse, value: bytes) -> None:
-        """Keep a call as the changelog has it, each but once; it is read when something may concern it."""
-        session_id, external = call.session_id, call.external
-        self._unread[session_id] = value
-        self.open_count += call.is_open
-        self._unread_index.add(hash((call.key, agent_of(call.extension, call.email))), session_id)
-        if external is not None and not external.withheld:
-            self._unread_index.add(hash((call.key, "with", number_name(external))), session_id)
-
-    def _read(self, session_id: str) -> None:
-        value = self._at_rest[session_id] = self._unread.pop(session_id)
+    def _read(self, session_id: str, value: bytes) -> Call:
+        self._at_rest[session_id] = value
         call = self._at_hand[session_id] = changelog.decode_call(value)
         self._move(session_id, None, call)
-
-    def _read_of(self, name: int) -> None:
-        """Read what is unread under the agent or the party with this name."""
-        for session_id in self._unread_index.take(name):
-            if session_id in self._unread:
-                self._read(session_id)
+        return call
 
     def _read_with(self, key: str, party: Party) -> None:
         if self._unread:
-            self._read_of(hash((key, "with", number_name(party))))
+            for session_id, value in self.unread.take_with(key, number_name(party)):
+                self._read(session_id, value)
 
     def _read_of_agent(self, key: str, agent: Sequence[str]) -> None:
-        if self._unread:
-            for name in agent:
-                self._read_of(hash((key, name)))
+        for name in agent:
+            for session_id, value in self.unread.take_of_agent(key, name):
+                self._read(session_id, value)
 
     def take_fresh(self) -> Iterable[Call]:
         """What was put since the last time."""
@@ -145,9 +134,7 @@ class Calls:
                 changes[dropped] = None
                 continue
             call = self._at_hand[session_id]
-            # A copy, because orjson's own bytes keep the 4 KiB that they were written into.
-            value = bytes(memoryview(changelog.encode_call(call)))
-            self._at_rest[session_id] = changes[changelog_key(call)] = value
+            self._at_rest[session_id] = changes[changelog_key(call)] = changelog.encode_call(call)
         self._touched.clear()
         self._at_hand.clear()
         self._places.clear()
@@ -284,12 +271,6 @@ def names_of_agent(extension: str | None, email: str | None) -> tuple[str, ...]:
     if extension is not None and email is not None:
         return agent_of(extension, email), agent_of(None, email)
     return (agent_of(extension, email),)
-
-
-def number_name(party: Party) -> str:
-    """A name that two parties share if they are the same number; a withheld number has the empty name."""
-    text = party.text
-    return "" if party.withheld or text is None else party.digits[-numbers.SUFFIX_DIGITS_MIN :] or text.casefold()
 
 
 def traits_of(call: Call) -> Iterable[Trait]:

@@ -36,12 +36,12 @@ from processors.calls import (
     Began,
     Call,
     Ended,
-    Glimpse,
     Inferred,
     Superseded,
     began_of,
     ended_by,
     ended_of,
+    number_name,
     received,
     was_taken,
 )
@@ -53,7 +53,6 @@ from processors.kept import (
     evidence_of,
     is_vague,
     names_of_agent,
-    number_name,
 )
 from processors.matching import Sides
 from processors.rules import Rules
@@ -142,7 +141,7 @@ def on_deadline(calls: Calls, session_id: str, live_us: int, rules: Rules) -> li
     return [contradictions.infer(calls, call, inferred, live_us)]
 
 
-def deadline_us(call: Call | Glimpse, rules: Rules) -> int:
+def deadline_us(call: Call, rules: Rules) -> int:
     """When, in live time, something is due for this call; derived from the state, so timers need no storage."""
     if call.closed_us is not None:
         return call.closed_us + rules.closed_kept_s * SECOND_US
@@ -150,7 +149,7 @@ def deadline_us(call: Call | Glimpse, rules: Rules) -> int:
     return ceiling_us if call.superseded is None else min(ceiling_us, _grace_end_us(call.superseded, rules))
 
 
-def _ceiling_us(call: Call | Glimpse, rules: Rules) -> int:
+def _ceiling_us(call: Call, rules: Rules) -> int:
     return call.opened_us + rules.call_duration_max_s * SECOND_US
 
 

@@ -30,8 +30,7 @@ async def restored_task(settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], p
         await consumer.seek_to_beginning(changelog)
         while await consumer.position(changelog) < end:
             fetched = await consumer.getmany(changelog, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS_MAX)
-            for record in fetched.get(changelog, ()):
-                task.restore(record.key, record.value)
+            task.restore_all(fetched.get(changelog, ()))
             await asyncio.sleep(0)  # heartbeats and the other partitions go on while a large state is read
     finally:
         await consumer.stop()

@@ -8,24 +8,26 @@ How the records are cut into batches changes no byte of the session events and n
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple, TypeVar, assert_never
+from itertools import islice
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, assert_never
 
 from events import dead_letters, envelope, reading, times
 from events.envelope import Envelope, EnvelopeError, Type
 from events.pbx import DEFAULT_PBX, Pbx
 from events.webhook import End, Start, Unreadable
 from processors import changelog, pairing, sessions
-from processors.calls import Glimpse, Origin
-from processors.changelog import Email, Position
+from processors.calls import Call, Origin
+from processors.changelog import SESSION_ID_CHARACTERS, Email, Position
 from processors.clock_skew import ClockSkews
 from processors.contradictions import Input
 from processors.kept import Calls
 from processors.live_time import INSTANCES_MAX, SECOND_US, LiveTime
 from processors.rules import Rules
 from processors.sessions import Told
+from processors.unread import Heads
 
 JSON_TYPE = "application/json"
 SEQUENCE_MAX = 2**64 - 1
@@ -55,6 +57,18 @@ class OutputRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+
+
+class ChangelogRecord(Protocol):
+    """What of a consumed changelog record is looked at."""
+
+    @property
+    def key(self) -> Any:
+        """Bytes; see `changelog`."""
+
+    @property
+    def value(self) -> bytes | None:
+        """See `changelog`; null: a tombstone."""
 
 
 @dataclass(slots=True)
@@ -89,7 +103,8 @@ class Task:
         self._emails: dict[tuple[str, str], str] = {}
         self._position = Position(-1, LiveTime(), {}, {})
         self._timers: list[int] = []
-        self._restoring: dict[bytes, bytes] = {}
+        self._rows: dict[int, Iterator[int]] = {}
+        self._facts: dict[bytes, bytes] = {}
         self.clock_skews = ClockSkews()
 
     @property
@@ -118,11 +133,20 @@ class Task:
         return times.from_us(self._position.live_time.head_us)
 
     def restore(self, key: bytes, value: bytes | None) -> None:
-        """Take one changelog record, in the order of the log; only the last one of each key will be looked at."""
-        if value is None:
-            self._restoring.pop(key, None)
-        else:
-            self._restoring[key] = value
+        """Take one changelog record, as `restore_all`."""
+        self.restore_all((OutputRecord(key, value, ()),))
+
+    def restore_all(self, records: Iterable[ChangelogRecord]) -> None:
+        """Take changelog records, in the order of the log; only the last one of each key will be looked at."""
+        calls = self._calls.unread.values
+        for record in records:
+            key, value = record.key, record.value
+            if value is None:
+                calls.pop(key[-SESSION_ID_CHARACTERS:], None)
+            elif value[:1] != b"[" or value.startswith(changelog.EARLIER_CALL):
+                calls[key[-SESSION_ID_CHARACTERS:]] = value
+            else:
+                self._facts[key] = value
 
     def restored(self) -> None:
         """End of the changelog: take it in; raises ChangelogError for a record that is not ours."""
@@ -131,22 +155,44 @@ class Task:
 
     def taking_in(self) -> Iterator[None]:
         """As `restored`, in slices, between which others may go on."""
-        while self._restoring:
-            for _ in range(min(RESTORED_SLICE, len(self._restoring))):
-                self._take_in(self._restoring.popitem()[1])
+        for value in self._facts.values():
+            self._take_in(value)
+        self._facts.clear()
+        unread = self._calls.unread
+        unread.make_buckets()
+        waiting = iter(unread.values.items())
+        heads = Heads([], [], [])
+        while taken := list(islice(waiting, RESTORED_SLICE)):
+            unread.spread(taken, heads)
+            for value in heads.others:
+                self._take_in_call(changelog.decode_call(value))
+            heads.others.clear()
             yield
-        # Timers are not stored: they are derived from the calls.
-        heapq.heapify(self._timers)
+        self._calls.open_count += len(heads.open)
+        # Timers are not stored: they are derived from the calls. A million in order need no heap of their own: it holds
+        # the first of each of the two rows, and when that fires the next one.
+        self._follow(_timers_of(sorted(heads.open), self._rules.call_duration_max_s))
+        self._follow(_timers_of(sorted(heads.closed), self._rules.closed_kept_s))
 
     def _take_in(self, value: bytes) -> None:
-        match changelog.glance(value):
-            case Glimpse() as call:
-                self._calls.restore(call, value)
-                self._timers.append(_timer(pairing.deadline_us(call, self._rules), call.session_id))
+        match changelog.decode(value):
             case Email(key=owner, email=email, extension=extension):
                 self._emails[owner, email] = extension
             case Position() as position:
                 self._position = position
+
+    def _take_in_call(self, call: Call) -> None:
+        """One whose head does not tell when it is due, or that an earlier version wrote."""
+        self._calls.unread.renew(call)
+        heapq.heappush(self._timers, _timer(pairing.deadline_us(call, self._rules), call.session_id))
+        self._calls.open_count += call.is_open
+
+    def _follow(self, row: Iterator[int]) -> None:
+        """Put the next timer of a row of restored ones into the heap."""
+        timer = next(row, None)
+        if timer is not None:
+            heapq.heappush(self._timers, timer)
+            self._rows[timer] = row
 
     def process(self, records: Sequence[InputRecord]) -> Batch:
         """Apply records of this partition, in offset order; returns what the transaction must write."""
@@ -205,6 +251,8 @@ class Task:
         live_us = self.live_time_us
         while self._timers and self._timers[0] >> SESSION_ID_BITS <= live_us:
             timer = heapq.heappop(self._timers)
+            if (row := self._rows.pop(timer, None)) is not None:
+                self._follow(row)
             due_us, session_id = timer >> SESSION_ID_BITS, f"{timer & SESSION_ID_MAX:024x}"
             call = self._calls.get(session_id)
             # A timer whose call has changed since is stale: its true deadline stands elsewhere in the heap.
@@ -276,6 +324,12 @@ class Task:
 def _timer(due_us: int, session_id: str) -> int:
     """A timer as one number, which sorts by (deadline, session id) and takes half the memory of the pair."""
     return due_us << SESSION_ID_BITS | int(session_id, 16)
+
+
+def _timers_of(heads: Iterable[bytes], span_s: int) -> Iterator[int]:
+    """The timers, so long after what each head says."""
+    for since_and_id in heads:
+        yield int.from_bytes(since_and_id, "big") + (span_s * SECOND_US << SESSION_ID_BITS)
 
 
 def _digest(body: bytes) -> str:

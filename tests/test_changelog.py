@@ -1,6 +1,8 @@
 """The state as changelog records: what was written is what is read, and what is not ours is refused."""
 
+import base64
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
@@ -13,6 +15,8 @@ from processors.live_time import LiveTime
 from processors.sessions import session_of
 from tests.builders import Log, end, folded, new_task, run, start
 from tests.chaotic_feed import RULES, chaotic_feed
+
+CORPUS = sorted((Path(__file__).parent / "corpus" / "changelog").glob("*.jsonl"))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -101,7 +105,31 @@ def test_a_value_of_another_version_stops_the_process_and_says_so(value: bytes) 
 
 def test_a_call_whose_times_are_broken_is_refused() -> None:
     kept = folded(run(Log().webhook(1, start()).records).batches)
-    broken = next(orjson.loads(value) for key, value in kept.items() if b"_partition" not in key)
+    value = next(value for key, value in kept.items() if b"_partition" not in key)
+    broken = orjson.loads(value[changelog.HEAD.size :])
     broken[-2] = "yesterday"
     with pytest.raises(ChangelogError):
-        changelog.decode(orjson.dumps(broken))
+        changelog.decode(value[: changelog.HEAD.size] + orjson.dumps(broken))
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"O", b"X" * changelog.HEAD.size + b"[]", b'["call",1]', b'["other"]'])
+def test_a_restore_of_what_is_not_ours_stops_the_process(value: bytes) -> None:
+    task = new_task()
+    task.restore(b"default/" + b"0" * changelog.SESSION_ID_CHARACTERS, value)
+    with pytest.raises(ChangelogError, match="changelog"):
+        task.restored()
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=[path.stem for path in CORPUS])
+def test_every_changelog_ever_written_is_still_restored(path: Path) -> None:
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    log = {one["key"].encode(): base64.b64decode(one["value"]) for one in lines}
+    task = new_task(RULES)
+    for key, value in log.items():
+        task.restore(key, value)
+    task.restored()
+    calls = [one for one in map(changelog.decode, log.values()) if isinstance(one, Call)]
+    assert task.kept_calls == len(calls) > 10
+    assert task.open_calls == sum(call.is_open for call in calls) > 0
+    assert task.next_offset is not None
+    assert {call.session_id: call for call in task._calls} == {call.session_id: call for call in calls}
