@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PATCHES = sorted((Path(__file__).parent / "planted_bugs").glob("*.patch"))
-COPIED = ("events", "processors", "projections", "tests", "deploy", "pyproject.toml")
+COPIED = ("events", "ingest", "processors", "projections", "tests", "deploy", "pyproject.toml")
 TIMEOUT_S = 240
 TESTS_FAILED = 1
 """pytest's exit code; another one means that the tests did not even run."""
