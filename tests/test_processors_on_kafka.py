@@ -1,5 +1,6 @@
 """The processors on a real Kafka: exactly once through kills, zombies and hand-overs; proven against the pure core."""
 
+import asyncio
 import operator
 import signal
 from collections import defaultdict
@@ -12,8 +13,11 @@ import pytest
 from deploy.local.broker import free_port
 from events import envelope
 from events.kafka import KafkaSettings
+from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.rules import Rules
+from processors.runner import Runner
+from processors.settings import ProcessorsSettings
 from processors.task import InputRecord, Task
 from tests.builders import Log, cut, end, start
 from tests.conftest import TEST_PARTITIONS
@@ -172,3 +176,44 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_the_partition_go
     assert [envelope.decode(one.headers).type for one in sessions if one.key == b"default"].count(
         envelope.Type.CALL_STARTED
     ) == 1
+
+
+async def test_a_transaction_takes_one_record_when_idle_and_whole_batches_when_busy(kafka: KafkaSettings) -> None:
+    batch_max, waiting = 50, 600
+    settings = ProcessorsSettings(
+        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
+        processors_application=GROUP,
+        processors_batch_records_max=batch_max,
+    )
+    metrics = Metrics("processors")
+
+    def transactions() -> tuple[float, float]:
+        """How many there were, and how many records they took."""
+        name = "threecx_processors_batch_records"
+        found = [metrics.registry.get_sample_value(f"{name}_{suffix}") or 0 for suffix in ("count", "sum")]
+        return found[0], found[1]
+
+    log = Log(0)
+    for number in range(waiting):
+        log.webhook(number / 100, start(str(200 + number), f"+4122555{number:04}", t=number / 100))
+    await append(kafka, log.records)
+    written = len(log.records)
+    runner = Runner(settings, {DEFAULT_PBX: Pbx()}, metrics)
+    running = asyncio.create_task(runner.run())
+
+    async def position() -> int:
+        return runner.next_offset(0) if runner.is_consuming(0) else -1
+
+    await eventually(position, partial(operator.eq, written), 60)
+    busy, taken = transactions()
+    assert taken == written
+    # The first ones may find only what the first fetch brought.
+    assert taken / busy > batch_max / 2
+    for number in range(5):
+        log.webhook(100 + number, start(str(900 + number), f"+4133555{number:04}", t=100 + number))
+        await append(kafka, log.records[-1:])
+        await eventually(position, partial(operator.eq, written + number + 1), 60)
+    idle, taken = transactions()
+    assert (idle - busy, taken - written) == (5, 5)
+    running.cancel()
+    await asyncio.wait({running})
