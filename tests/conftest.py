@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
@@ -22,6 +23,10 @@ TEST_PARTITIONS = 4
 SITES = tuple(f"site-{number}" for number in range(30))
 TARGETS = "missed<=2, calls>=1"
 _free_sites = iter(SITES)
+
+# How long an example takes tells of the machine's load, not of the code.
+hypothesis.settings.register_profile("without a deadline", deadline=None)
+hypothesis.settings.load_profile("without a deadline")
 
 
 @pytest.hookimpl(wrapper=True)
