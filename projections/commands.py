@@ -1,6 +1,6 @@
-"""The command line: no command runs the service; ``rebuild`` ends by itself.
+"""The command line: no command runs the service; ``rebuild`` and ``forget`` end by themselves.
 
-Exit status of rebuild: 0 done, 1 stopped by a fault (the views are as they were), 2 wrong use or configuration,
+Exit status: 0 done, 1 stopped by a fault (the views are as they were), 2 wrong use or configuration,
 130 after Ctrl-C, 143 after SIGTERM.
 """
 
@@ -12,6 +12,7 @@ from typing import Final
 from events.commands import run_command
 from events.serving import run
 from projections import app
+from projections.erasing import forget
 from projections.rebuilding import StoppedError, Wanted, rebuild
 from projections.settings import ProjectionsSettings
 
@@ -23,12 +24,17 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     if options.command is None:
         run("projections", ProjectionsSettings, app.main)
-    wanted = Wanted(options.back, options.dry_run, options.limit)
     try:
-        run_command("projections", options.command, ProjectionsSettings, lambda settings: rebuild(settings, wanted))
+        run_command("projections", options.command, ProjectionsSettings, lambda settings: _work(settings, options))
     except StoppedError as error:
         sys.stderr.write(f"projections {options.command}: {error}\n")
         sys.exit(STOPPED)
+
+
+async def _work(settings: ProjectionsSettings, options: argparse.Namespace) -> int:
+    if options.command == "forget":
+        return await forget(settings, options.number)
+    return await rebuild(settings, Wanted(options.back, options.dry_run, options.limit))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,9 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Folds call sessions into the views and serves them. Without a command: until told to stop.",
         epilog="Kafka, the database and the PBXs are set by environment variables; see the README.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="rebuild")
+    commands = parser.add_subparsers(dest="command", metavar="rebuild | forget")
     again = commands.add_parser("rebuild", help="build the views anew, beside the live ones, from the topic")
     again.add_argument("--back", action="store_true", help="to the version that the last exchange replaced")
     again.add_argument("--dry-run", action="store_true", help="tell what differs, and exchange nothing")
     again.add_argument("--limit", type=int, default=20, metavar="N", help="rows shown of each table (20)")
+    gone = commands.add_parser("forget", help="take a party out of the views; says what the log still holds until when")
+    gone.add_argument("number", metavar="NUMBER", help="in any spelling")
     return parser

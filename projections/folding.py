@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from events import session_events
 from events.session_events import FeedProgress
 from projections.call_log import Row, Told, folded, row_of
+from projections.forgetting import NOBODY, Forgotten
 
 
 class Record(Protocol):
@@ -76,7 +77,7 @@ class Rows:
     agents: Sequence[Row]
 
 
-def fold(records: Sequence[Record], positions: Mapping[int, Position]) -> Fold:
+def fold(records: Sequence[Record], positions: Mapping[int, Position], forgotten: Forgotten = NOBODY) -> Fold:
     """Fold the records, which lie at or after these positions, in order of each partition's offsets."""
     told: list[Told] = []
     progress: dict[int, FeedProgress] = {}
@@ -94,7 +95,7 @@ def fold(records: Sequence[Record], positions: Mapping[int, Position]) -> Fold:
                 progress[partition] = event
                 stream_time = event.stream_time
             else:
-                told.append(Told(partition, event, record.value or b"", stream_time))
+                told.append(forgotten.redacted(Told(partition, event, record.value or b"", stream_time)))
         now[partition] = Position(record.offset + 1, stream_time)
     moved = sorted({record.partition for record in records})
     steps = [Advance(one, positions.get(one, NOTHING).next_offset, now[one]) for one in moved]

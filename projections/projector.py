@@ -26,6 +26,7 @@ from events.pbx import DEFAULT_PBX
 from events.session_events import CallCorrected, CallEnded, CallEndMissed, CallEvent, CallStarted
 from projections.call_log import Told
 from projections.folding import NOTHING, Fold, Position, fold, rows_of
+from projections.forgetting import NOBODY
 from projections.settings import ProjectionsSettings
 from projections.store import ForeignWriterError, Store
 from projections.stream import Stream
@@ -51,6 +52,8 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._stream = stream
         self._metrics = metrics
         self._positions: dict[int, Position] = {}
+        self._generation: int | None = None
+        self._forgotten = NOBODY
         self._broker = KafkaBroker(
             connection(settings)["bootstrap_servers"],
             security=_security(settings),
@@ -125,30 +128,34 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     async def _fold(self, records: Sequence[ConsumerRecord]) -> None:
         if not records:
             return
-        batch = fold(records, self._positions)
-        for one in batch.unreadable:
-            self._metrics.counter("unreadable_total").inc()
-            log.warning("unreadable session event", partition=one.partition, offset=one.offset, error=one.error)
         began = time.monotonic()
         async with self._stream.lock:
-            change = await self._write(batch)
+            batch, change = await self._write(records)
             for partition, progress in batch.progress.items():
                 self._views.feeds.heard(partition, progress, datetime.now(UTC), time.monotonic())
             if change["calls"]:
                 self._stream.publish("change", change)
         self._metrics.histogram("commit_seconds").observe(time.monotonic() - began)
+        for one in batch.unreadable:
+            self._metrics.counter("unreadable_total").inc()
+            log.warning("unreadable session event", partition=one.partition, offset=one.offset, error=one.error)
         self._count(batch.told)
 
-    async def _write(self, batch: Fold) -> dict[str, Any]:
+    async def _write(self, records: Sequence[ConsumerRecord]) -> tuple[Fold, dict[str, Any]]:
         zones = {name: pbx.zone for name, pbx in self._views.pbxs.items()}
-        rows = rows_of(batch, zones, zones[DEFAULT_PBX])
-        keys = [(row["pbx"], row["extension"]) for row in rows.agents]
         async with self._store.writing() as connection:
+            generation = await self._store.generation_in(connection)
+            if generation != self._generation:
+                self._forgotten = await self._store.forgotten_in(connection)
+                self._generation = generation
+            batch = fold(records, self._positions, self._forgotten)
+            rows = rows_of(batch, zones, zones[DEFAULT_PBX])
+            keys = [(row["pbx"], row["extension"]) for row in rows.agents]
             await self._store.put(connection, rows, batch.steps)
             sessions = [one.event.session.model_dump(mode="json") for one in batch.last]
             change = await self._views.change(connection, sessions, keys)
         self._positions |= {step.partition: step.position for step in batch.steps}
-        return change
+        return batch, change
 
     def _position(self, partition: int) -> Position:
         return self._positions.get(partition, NOTHING)

@@ -27,6 +27,7 @@ from events.settings import ConfigurationError
 from projections import versions
 from projections.comparing import Difference, Key, compare, count
 from projections.folding import NOTHING, Advance, Position, fold, rows_of
+from projections.forgetting import NOBODY
 from projections.settings import ProjectionsSettings
 from projections.store import Store, open_store
 from projections.topic import Topic, open_topic
@@ -101,12 +102,14 @@ class _Rebuild:
         self._touched = _Touched()
         self._differences = [Difference(name, wanted.limit) for name in COMPARED]
         self._kept = 0
+        self._forgotten = NOBODY
 
     async def run(self) -> None:
         """All steps; what was begun and cannot be ended is dropped."""
         began = time.monotonic()
         target = await self._live.positions()
         self._refuse_another_topic(target)
+        self._forgotten = await self._live.forgotten()
         await self._make()
         try:
             async with self._progress.shown():
@@ -155,7 +158,7 @@ class _Rebuild:
         end = {one: position.next_offset for one, position in target.items()}
         self._progress.total += sum(end[one] - first[one] for one in end)
         async for records in self._topic.between(first, end):
-            batch = fold(records, positions)
+            batch = fold(records, positions, self._forgotten)
             rows = rows_of(batch, self._zones, self._zones[DEFAULT_PBX])
             self._touched.sessions.update((one.event.session_id,) for one in batch.told)
             self._touched.agents.update((row["pbx"], row["extension"]) for row in rows.agents)

@@ -4,6 +4,7 @@ Views may use the loose durability settings, because offsets roll back together 
 the topic does not give again.
 """
 
+import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     event,
     insert,
     or_,
@@ -33,8 +35,9 @@ from events import times
 from events.settings import ConfigurationError
 from projections.call_log import Row
 from projections.folding import Advance, Position, Rows
+from projections.forgetting import Entry, Forgotten
 from projections.migrating import UnknownSchemaError, migrate
-from projections.tables import LIVE, Version, beside, meta
+from projections.tables import LIVE, Version, beside, forgotten, meta
 
 IMMEDIATE: Final = "callstream_immediate"
 
@@ -125,6 +128,31 @@ class Store:
         """Grows whenever rows change for another reason than session events."""
         async with self.reading() as connection:
             return int((await connection.execute(_GENERATION)).scalar_one())
+
+    async def generation_in(self, connection: AsyncConnection) -> int:
+        """The same as this transaction sees it."""
+        return int((await connection.execute(_GENERATION)).scalar_one())
+
+    async def forgotten(self) -> Forgotten:
+        """All who were forgotten; with a new salt when nobody was yet."""
+        async with self.reading() as connection:
+            return await self.forgotten_in(connection)
+
+    async def forgotten_in(self, connection: AsyncConnection) -> Forgotten:
+        """The same as this transaction sees it."""
+        rows = (await connection.execute(select(forgotten))).all()
+        entries = [Entry(row.digest, row.digits, row.whole, row.forgotten_at) for row in rows]
+        return Forgotten(rows[0].salt if rows else secrets.token_hex(16), entries)
+
+    async def put_forgotten(self, connection: AsyncConnection, salt: str, entries: Iterable[Entry]) -> None:
+        """Write down whom to forget; of two entries with the same digits the whole and the later one count."""
+        known = (await self.forgotten_in(connection)).entries
+        for entry in entries:
+            old = known.get(entry.digest, entry)
+            row = {"digits": entry.digits, "whole": entry.whole or old.whole, "salt": salt}
+            row |= {"forgotten_at": max(entry.forgotten_at, old.forgotten_at)}
+            await connection.execute(delete(forgotten).where(forgotten.c.digest == entry.digest))
+            await connection.execute(insert(forgotten).values(digest=entry.digest, **row))
 
     def beside(self, prefix: str) -> "Store":
         """The version of the views in the tables with this prefix, in the same database."""
@@ -274,6 +302,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA busy_timeout=10000")
+        cursor.execute("PRAGMA secure_delete=ON")  # what is forgotten is not left in the file
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")

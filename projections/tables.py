@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -103,6 +104,15 @@ offsets = Table(
     Column("partition", Integer, primary_key=True),
     Column("next_offset", BigInteger, nullable=False),
     Column("stream_time", UtcTime),
+)
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("salt", String(32), nullable=False),
+    Column("digits", Integer, nullable=False),
+    Column("whole", Boolean, nullable=False),
+    Column("forgotten_at", UtcTime, nullable=False),
 )
 meta = Table(
     "meta",

@@ -33,7 +33,10 @@ DECIDING = sorted(
     }
     | {
         f"projections/{name}.py"
-        for name in ("agent_status", "call_log", "feeds", "figures", "folding", "openapi", "targets", "words")
+        for name in (
+            *("agent_status", "call_log", "feeds", "figures", "folding"),
+            *("forgetting", "openapi", "targets", "words"),
+        )
     }
     | {
         f"ingest/{name}.py"
