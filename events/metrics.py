@@ -178,6 +178,12 @@ PROJECTIONS: Final = (
     Metric("gauge", "open_calls", "Open calls in the view.", (PBX,)),
     Metric("counter", "requests_total", "Answers of the API, by route and status.", (ROUTE, STATUS)),
     Metric("histogram", "answer_seconds", "Time to answer an API request.", (ROUTE,), ANSWER_S),
+    Metric(
+        "counter",
+        "expired_rows_total",
+        "Rows deleted because their days are over, by table.",
+        (one_of("table", ("calls", "revisions", "agents")),),
+    ),
     Metric("gauge", "stream_clients", "Clients connected to the event stream."),
     Metric("gauge", "stream_clients_limit", "PROJECTIONS_STREAM_CLIENTS_MAX: at it, clients get 503."),
     Metric("counter", "stream_clients_dropped_total", "Clients dropped because they read too slowly."),

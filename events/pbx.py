@@ -75,6 +75,8 @@ class Pbx(BaseModel):
     rate_max: float | None = Field(default=None, ge=0)
     wrap_up_s: float | None = Field(default=None, ge=0, le=86_400)
     quiet_s: float | None = Field(default=None, gt=0)
+    calls_kept_days: int | None = Field(default=None, ge=0)
+    revisions_kept_days: int | None = Field(default=None, ge=0)
 
     @property
     def zone(self) -> ZoneInfo:

@@ -134,7 +134,8 @@ class Api:
             seen = await self._views.store.seen(connection)
             found = await self._views.why(connection, session_id)
             legs = await self._views.legs(connection, session_id)
-        if not found:
+            is_known = bool(found) or await self._views.call(connection, session_id) is not None
+        if not is_known:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no call with this session_id")
         body = {"session_id": session_id, "legs": legs, "revisions": shown(found, role), **seen.stamp()}
         return answer(request, seen, role, body)

@@ -17,14 +17,16 @@ from events.serving import ensure_data_dir, listen, serving
 from projections.api import Api, application
 from projections.feeds import Feeds
 from projections.projector import Projector
+from projections.retention import Retention
 from projections.settings import ProjectionsSettings
-from projections.store import open_store
+from projections.store import Store, open_store
 from projections.stream import Stream
 from projections.views import Views
 
 GRACE_S: Final = 2.0
 BROKER_RETRY_S: Final = 1.0
 HEARTBEAT_S: Final = 1.0
+EXPIRE_EVERY_S: Final = 3_600.0
 CONNECTIONS_MARGIN: Final = 500
 
 log = structlog.get_logger()
@@ -59,19 +61,21 @@ async def main(settings: ProjectionsSettings) -> None:
     api = application(Api(settings, views, stream, metrics), metrics)
     connections_max = settings.projections_stream_clients_max + CONNECTIONS_MARGIN
     heart = asyncio.create_task(_beat(views, stream))
+    sweeper = asyncio.create_task(_expire(store, Retention(settings, pbxs), metrics))
     try:
         async with serving(api, listener, GRACE_S, connections_max):
             try:
                 await _start(settings, projector)
                 log.info("projecting", host=settings.projections_host, port=settings.projections_port)
-                done, _ = await asyncio.wait({projector.failed, heart}, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait({projector.failed, heart, sweeper}, return_when=asyncio.FIRST_COMPLETED)
                 done.pop().result()
             finally:
                 stream.close()
                 await projector.stop()
     finally:
         heart.cancel()
-        await asyncio.wait({heart})
+        sweeper.cancel()
+        await asyncio.wait({heart, sweeper})
         await store.close()
 
 
@@ -85,6 +89,22 @@ async def _start(settings: ProjectionsSettings, projector: Projector) -> None:
             await asyncio.sleep(BROKER_RETRY_S)
         else:
             return
+
+
+async def _expire(store: Store, retention: Retention, metrics: Metrics) -> None:
+    """At the start and then about once an hour delete what is kept no longer."""
+    while True:
+        try:
+            expired = await retention.expire(store, datetime.now(UTC))
+            if any(expired.values()):
+                async with store.changing():
+                    pass  # whoever shows the views is told
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("old rows could not be deleted; trying again in an hour", error=type(error).__name__)
+        else:
+            for table, count in expired.items():
+                metrics.counter("expired_rows_total", table).inc(count)
+        await asyncio.sleep(EXPIRE_EVERY_S)
 
 
 async def _beat(views: Views, stream: Stream) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -28,6 +28,7 @@ from projections import versions
 from projections.comparing import Difference, Key, compare, count
 from projections.folding import NOTHING, Advance, Position, fold, rows_of
 from projections.forgetting import NOBODY
+from projections.retention import Retention
 from projections.settings import ProjectionsSettings
 from projections.store import Store, open_store
 from projections.topic import Topic, open_topic
@@ -97,7 +98,9 @@ class _Rebuild:
         self._wanted = wanted
         self._prefix = versions.OLD if wanted.back else versions.NEW
         self._version = live.beside(self._prefix)
-        self._zones: Mapping[str, tzinfo] = {name: pbx.zone for name, pbx in pbxs_of(settings).items()}
+        pbxs = pbxs_of(settings)
+        self._retention = Retention(settings, pbxs)
+        self._zones: Mapping[str, tzinfo] = {name: pbx.zone for name, pbx in pbxs.items()}
         self._progress = Progress("rebuild")
         self._touched = _Touched()
         self._differences = [Difference(name, wanted.limit) for name in COMPARED]
@@ -116,6 +119,7 @@ class _Rebuild:
                 await self._catch_up(target)
                 await self._catch_up(await self._live.positions())
             await self._keep()
+            await self._retention.expire(self._version, datetime.now(UTC))
             await self._compare()
             await self._exchange()
         finally:

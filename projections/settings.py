@@ -37,6 +37,12 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
     projections_wrap_up_s: float = Field(
         default=0.0, ge=0, le=86_400, description="Seconds of wrap-up after an answered call; 0: none."
     )
+    projections_calls_kept_days: int = Field(
+        default=0, ge=0, description="Days after which closed calls leave the views; 0: never."
+    )
+    projections_revisions_kept_days: int = Field(
+        default=0, ge=0, description="Days after which the history of closed calls leaves the views; 0: never."
+    )
     projections_application: str = Field(
         default="callstream-projections",
         pattern=r"^[a-zA-Z0-9._-]{1,200}$",

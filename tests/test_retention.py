@@ -1,0 +1,99 @@
+"""What is too old leaves the views of both databases, class by class and PBX by PBX; and nothing else."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from events.pbx import DEFAULT_PBX, Pbx
+from events.session import Status
+from events.session_events import CallEvent
+from projections.call_log import Told, folded
+from projections.retention import Retention
+from projections.settings import ProjectionsSettings
+from projections.store import Store, open_store
+from tests.builders import Log, X, Y, at, end, run, start
+from tests.test_figures import client_of
+from tests.test_rebuilding import Site
+from tests.test_rebuilding import site as site  # noqa: PLC0414 - a fixture
+from tests.test_views import put
+from tests.views_folded import session_records, stored_rows
+
+DAY_S = 86_400
+PBXS = {DEFAULT_PBX: Pbx(), "geneva": Pbx(calls_kept_days=0, revisions_kept_days=2), "bern": Pbx(calls_kept_days=5)}
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """An empty store, once on each database."""
+    opened = await open_store(make_url(database_url), "sessions")
+    yield opened
+    await opened.close()
+
+
+def days_of_calls() -> list[Told]:
+    """On each of eight days, at each PBX: a call that ended, and one that no end was heard of."""
+    log = Log()
+    for day in range(8):
+        log.silence(day * DAY_S)
+        for number, pbx in enumerate(PBXS):
+            second = day * DAY_S + number * 10
+            log.webhook(second + 1, start(f"20{day}", X, t=second), pbx)
+            log.webhook(second + 5, end(f"20{day}", X, t=second + 4, duration=3), pbx)
+            log.webhook(second + 6, start("300", Y, t=second + 6), pbx)
+    out = run(log.records)
+    return [Told(0, event, event.model_dump_json().encode()) for event in out.events]
+
+
+def left(told: list[Told], calls_days: dict[str, float], now: datetime) -> set[str]:
+    """The sessions that are open or young enough."""
+    sessions: list[CallEvent] = [one.event for one in folded(told).values()]
+    return {
+        event.session_id
+        for event in sessions
+        if event.session.status is Status.OPEN
+        or now - event.session.first_received_at <= timedelta(days=calls_days.get(event.session.pbx, 3))
+    }
+
+
+async def test_each_class_of_each_pbx_is_kept_its_days(store: Store, tmp_path: Path) -> None:
+    told = days_of_calls()
+    await put(store, told)
+    now = at(7.5 * DAY_S)
+    settings = ProjectionsSettings(projections_calls_kept_days=3, data_dir=tmp_path)
+    before = await stored_rows(store)
+    expired = await Retention(settings, PBXS).expire(store, now)
+    after = await stored_rows(store)
+    kept = left(told, {"geneva": 99, "bern": 5}, now)
+    with_history = left(told, {"geneva": 2, "bern": 5}, now)
+    assert {row[0] for row in after["calls"]} == kept
+    assert {row[0] for row in after["revisions"]} == with_history
+    assert kept > with_history > set()
+    assert len(kept) < len(before["calls"])
+    assert set(after["calls"]) <= set(before["calls"])
+    for table, count in expired.items():
+        assert len(before[table]) - len(after[table]) == count > 0, table
+    assert await Retention(settings, PBXS).expire(store, now) == dict.fromkeys(expired, 0)
+    assert await Retention(ProjectionsSettings(data_dir=tmp_path), {}).expire(store, now) == dict.fromkeys(expired, 0)
+    async with client_of(store, tmp_path) as client:
+        session_id = min(kept - with_history)
+        why = await client.get(f"/api/v1/calls/{session_id}/why")
+    assert (why.status_code, why.json()["revisions"]) == (200, [])
+
+
+@pytest.mark.timeout(300)
+async def test_the_service_deletes_at_its_start_and_a_rebuild_brings_nothing_back(site: Site) -> None:
+    await site.append(session_records(20))
+    site.system.start("projections")
+    await site.caught_up()
+    site.system.stop()
+    assert len((await stored_rows(site.store))["calls"]) == 20
+    said = await site.rebuild(projections_calls_kept_days=36_500)
+    assert "calls: 20 equal" in said
+    # What the builders made is of the past: yesterday's calls and older ones are too old.
+    await site.rebuild(projections_calls_kept_days=1)
+    seen = await stored_rows(site.store)
+    assert (seen["calls"], seen["revisions"], seen["agents"]) == ([], [], [])
+    assert len(seen["offsets"]) == 1
