@@ -40,17 +40,22 @@ class Rig:
 
     async def talk(self, *pieces: bytes, half_close: bool = False) -> bytes:
         """Send the pieces as they are; everything that comes back until the door closes."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            with suppress(ConnectionError):
-                for piece in pieces:
-                    writer.write(piece)
-                    await writer.drain()
-                if half_close:
-                    writer.write_eof()
-            return await reader.read()
-        finally:
-            writer.close()
+        return await talked(self.port, *pieces, half_close=half_close)
+
+
+async def talked(port: int, *pieces: bytes, half_close: bool = False) -> bytes:
+    """Send the pieces as they are; everything that comes back until the door closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        with suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            if half_close:
+                writer.write_eof()
+        return await reader.read()
+    finally:
+        writer.close()
 
 
 @asynccontextmanager

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy import settings
+
 ROOT = Path(__file__).parent.parent
 SERVICES = ("ingest", "processors", "projections")
 OURS = {"events", *SERVICES, "conformance", "deploy", "bench", "examples", "tests"}
@@ -133,3 +135,14 @@ def test_nothing_is_left_unfinished_skipped_or_asleep(path: str) -> None:
     )
     found = re.search(rf"\b({words})", (ROOT / path).read_text("utf-8"))
     assert found is None, f"{path}: {found}"
+
+
+def test_every_setting_is_documented() -> None:
+    told = settings.PAGE.read_text("utf-8")
+    assert told == settings.page(), "a setting has changed: run python -m deploy.settings"
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert "docs/settings.md" in readme, "the README says where they all are"
+    for service in settings.SERVICES.values():
+        for name, field in service.model_fields.items():
+            assert f"`{name.upper()}`" in told
+            assert field.description, f"{name} says nothing of itself"
