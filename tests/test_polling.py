@@ -14,11 +14,12 @@ from aiokafka import ConsumerRecord
 
 from deploy.local.broker import free_port
 from events import envelope
+from events.active_calls import calls_of
 from events.envelope import Type
 from events.kafka import KafkaSettings, ensure_topics
 from events.settings import ConfigurationError
 from events.topics import POLLED_CALLS
-from ingest.polling.answers import Outcome, calls_of, outcome_of
+from ingest.polling.answers import Outcome, outcome_of
 from ingest.polling.config import Config
 from ingest.polling.settings import PollSettings
 from ingest.polling.xapi import Xapi

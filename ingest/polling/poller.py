@@ -16,10 +16,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from events import envelope
+from events.active_calls import calls_of
 from events.envelope import Envelope, Type
 from events.kafka import discard, transactional_producer
 from events.metrics import Metrics
-from ingest.polling.answers import Outcome, calls_of
+from ingest.polling.answers import Outcome
 from ingest.polling.config import Config
 from ingest.polling.xapi import Xapi
 

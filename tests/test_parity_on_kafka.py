@@ -1,0 +1,79 @@
+"""A site that runs both: a poller beside the webhooks, one webhook pair lost; the comparison finds it and says so."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from events.kafka import KafkaSettings
+from tests.builders import zulu
+from tests.stand_in_pbx import StandInPbx
+from tests.system import Service, System, kafka_environment, post, read_committed
+from tests.waiting import eventually
+
+CALLS = (("201", "+41225551234"), ("202", "+41225559999"), ("203", "+41225558888"), ("204", "+41225557777"))
+LOST = "203"
+
+
+async def run_parity(kafka: KafkaSettings, folder: Path, *arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "projections", "parity", *arguments]
+    environment = os.environ | kafka_environment(kafka) | {"DATA_DIR": str(folder)}
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout or done.stderr
+
+
+@pytest.mark.timeout(240)
+async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, system: System, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    span = ("--from", zulu(now - timedelta(hours=1)), "--to", zulu(now + timedelta(hours=1)))
+    status, said = await run_parity(kafka, system.data_dir, *span)
+    assert (status, "run python -m ingest poll" in said) == (2, True), said
+    async with StandInPbx().running() as pbx, httpx.AsyncClient() as client:
+        environment = {
+            **kafka_environment(kafka),
+            "DATA_DIR": str(tmp_path),
+            "POLLING_ENABLED": "true",
+            "POLLING_URL": pbx.url,
+            "POLLING_CLIENT_ID": pbx.client_id,
+            "POLLING_CLIENT_SECRET": pbx.client_secret,
+            "POLLING_INTERVAL_S": "0.2",
+            "POLLING_PORT": "0",
+        }
+        poller = Service("ingest", environment, tmp_path / "poller.log", "poll")
+        try:
+
+            async def last() -> list[str]:
+                found = await read_committed(kafka, kafka.topic_set.polled_calls)
+                return (
+                    sorted(call["Caller"] for call in json.loads(found[-1].value)["value"]) if found else ["none yet"]
+                )
+
+            await eventually(last, lambda seen: seen == [], 60)
+            began = datetime.now(UTC)
+            ids = [pbx.begin(f"10000 {number}", f"{agent} Agent") for agent, number in CALLS]
+            for agent, number in CALLS:
+                if agent != LOST:
+                    told = {"caller": number, "callee": "+41225555678", "agentExt": agent, "direction": "Inbound"}
+                    await post(client, system, told | {"startTime": zulu(began)})
+            await eventually(last, lambda seen: len(seen) == len(CALLS), 60)
+            for identity in ids:
+                pbx.end(identity)
+            await eventually(last, lambda seen: seen == [], 60)
+            await asyncio.sleep(0.5)  # one more answer without them
+        finally:
+            assert poller.stop() == 0
+    status, said = await run_parity(kafka, system.data_dir, *span)
+    assert (status, said.splitlines()[-1]) == (1, "3 of 4 polled calls came by webhook; NOT safe to switch off"), said
+    assert f"of ['10000', '{LOST}']" in said
+    status, said = await run_parity(kafka, system.data_dir, *span, "--least", "0.7", "--format", "json")
+    told = json.loads(said)
+    assert (status, told["both"], told["missing"]) == (0, 3, 1)
+    assert all(number not in said for _, number in CALLS)
