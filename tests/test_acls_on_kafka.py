@@ -1,0 +1,255 @@
+"""deploy/acls.py on a real broker (SASL_SSL, standard authorizer): the whole matrix, and the services under it."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+
+from deploy.acls import CONSUMER, INGEST, PROCESSORS, PROJECTIONS, Grant, commands, grants
+from events import topics
+from events.kafka import committed_reader, connection, ensure_topics, transactional_producer
+from events.topics import TopicSet
+from tests.secure_broker import SecureBroker, administrating, allow, password_of
+from tests.system import System
+from tests.test_end_to_end import seed_start
+from tests.waiting import eventually
+
+SET = TopicSet("matrix")
+GRANTED = grants(SET)
+AT_WORK = TopicSet("threecx")
+PRINCIPALS = (*GRANTED, "stranger")
+FOREIGN = "payroll"
+TOPICS = (*(SET.name(topic) for topic in topics.ALL), FOREIGN)
+REFUSED = TopicAuthorizationFailedError.errno
+PARTITIONS = 2
+GROUPS = ("callstream-processors", "callstream-projections", f"{CONSUMER}-board", "payroll")
+TRANSACTIONAL_IDS = (f"callstream-processors-{SET.webhooks}-0", "payroll-1")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    """With the topics and the ACLs made."""
+    started = SecureBroker(tmp_path_factory.mktemp("secure"), list(PRINCIPALS))
+    started.start()
+    asyncio.run(prepare(started))
+    yield started
+    started.stop()
+
+
+async def prepare(broker: SecureBroker) -> None:
+    admin = broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=SET.prefix)
+
+    async def made() -> bool:
+        try:
+            await ensure_topics(admin)
+        except (KafkaConnectionError, KafkaError, OSError):
+            return False
+        return True
+
+    await eventually(made, bool, 60)
+    await ensure_topics(broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=AT_WORK.prefix))
+    async with administrating(broker) as client:
+        await client.create_topics([NewTopic(FOREIGN, PARTITIONS, 1)])
+        for topic_set in (SET, AT_WORK):
+            for principal, granted in grants(topic_set).items():
+                for one in granted:
+                    await allow(client, principal, one)
+    async with producing(broker, "admin") as producer:
+        for topic in TOPICS:
+            await producer.send_and_wait(topic, b"x", b"k", partition=0)
+
+
+def expected(principal: str, resource: str, name: str, operation: str) -> bool:
+    """As the table says; READ and WRITE imply DESCRIBE."""
+
+    def covers(grant: Grant) -> bool:
+        matches = name.startswith(grant.name) if grant.pattern == "prefix" else name == grant.name
+        implied = {"Describe"} if grant.operations else set()
+        return grant.resource == resource and matches and operation in grant.operations | implied
+
+    return any(covers(grant) for grant in GRANTED.get(principal, ()))
+
+
+@asynccontextmanager
+async def producing(broker: SecureBroker, principal: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**connection(broker.settings(principal)), acks="all", request_timeout_ms=5_000)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def may_write(producer: AIOKafkaProducer, topic: str) -> bool:
+    try:
+        await asyncio.wait_for(producer.send_and_wait(topic, b"x", b"k", partition=0), 10)
+    except TopicAuthorizationFailedError:
+        return False
+    return True
+
+
+async def may_read(broker: SecureBroker, principal: str, topic: str) -> bool:
+    """By the fetch itself: who may only describe a topic is not told so before."""
+    options = committed_reader(broker.settings(principal)) | {"isolation_level": "read_uncommitted"}
+    consumer = AIOKafkaConsumer(**options, group_id=None)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, 0)])
+        # aiokafka asks on and on for a topic that it may not even describe.
+        async with asyncio.timeout(10 if expected(principal, "topic", topic, "Describe") else 2):
+            while not await consumer.getmany(timeout_ms=200):
+                pass  # there is a record in each topic: it comes, or the refusal
+    except (TopicAuthorizationFailedError, TimeoutError):
+        return False
+    finally:
+        await consumer.stop()
+    return True
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_a_principal_may_do_what_its_row_says_on_each_topic_and_nothing_else(
+    broker: SecureBroker, principal: str
+) -> None:
+    seen: dict[tuple[str, str], bool] = {}
+    async with producing(broker, principal) as producer, administrating(broker, principal) as client:
+        reads = await asyncio.gather(*(may_read(broker, principal, topic) for topic in TOPICS))
+        described = {one["topic"]: one["error_code"] for one in await client.describe_topics(list(TOPICS))}
+        for topic, read in zip(TOPICS, reads, strict=True):
+            seen[topic, "Read"] = read
+            seen[topic, "Write"] = await may_write(producer, topic)
+            seen[topic, "Describe"] = described[topic] == 0
+            for operation, code in (await administered(client, topic)).items():
+                seen[topic, operation] = code == 0
+    wanted = {(topic, operation): expected(principal, "topic", topic, operation) for topic, operation in seen}
+    assert seen == wanted
+    assert len(seen) == len(TOPICS) * 7
+
+
+async def administered(client: Any, topic: str) -> dict[str, int]:
+    """Error codes of what no service may: nothing of it is granted, so nothing of it is done."""
+    deleted = await client.delete_topics([topic])
+    try:
+        await client.create_partitions({topic: NewPartitions(PARTITIONS + 1)})
+        widened = 0
+    except TopicAuthorizationFailedError:
+        widened = REFUSED
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+    told = await client.describe_configs([resource])
+    changed = await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"retention.ms": "1000"})])
+    return {
+        "Delete": deleted.topic_error_codes[0][1],
+        "Alter": widened,
+        "DescribeConfigs": told[0].resources[0][0],
+        "AlterConfigs": changed[0].resources[0][0],
+    }
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_nobody_creates_topics_and_groups_and_transactions_belong_to_whom_they_were_given(
+    broker: SecureBroker, principal: str
+) -> None:
+    async with administrating(broker, principal) as client:
+        made = await client.create_topics([NewTopic(f"of-{principal}", 1, 1)])
+        assert made.topic_errors[0][1] == REFUSED
+    for group in GROUPS:
+        assert await may_join(broker, principal, group) == expected(principal, "group", group, "Read"), group
+    for identity in TRANSACTIONAL_IDS:
+        wanted = expected(principal, "transactionalId", identity, "Write")
+        assert await may_transact(broker, principal, identity) == wanted, identity
+
+
+async def may_join(broker: SecureBroker, principal: str, group: str) -> bool:
+    """Whether the group tells its offsets."""
+    async with administrating(broker, principal) as client:
+
+        async def told() -> bool | None:
+            try:
+                coordinator = await client.find_coordinator(group)
+                await client.list_consumer_group_offsets(group, coordinator)
+            except GroupAuthorizationFailedError:
+                return False
+            except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+                return None  # the first group of all makes the broker create the topic of offsets
+            return True
+
+        return bool(await eventually(told, lambda seen: seen is not None))
+
+
+async def may_transact(broker: SecureBroker, principal: str, identity: str) -> bool:
+    producer = AIOKafkaProducer(**transactional_producer(broker.settings(principal), identity))
+    try:
+        await asyncio.wait_for(producer.start(), 10)
+    except TransactionalIdAuthorizationFailed:
+        return False
+    finally:
+        await producer.stop()
+    return True
+
+
+async def test_who_has_a_wrong_password_or_no_tls_gets_nowhere(broker: SecureBroker) -> None:
+    wrong = broker.settings(INGEST, kafka_security_sasl_password="guessed")
+    plain = broker.settings(INGEST, kafka_security_protocol="SASL_PLAINTEXT")
+    for settings in (wrong, plain):
+        producer = AIOKafkaProducer(**connection(settings), request_timeout_ms=2_000)
+        with pytest.raises((KafkaError, OSError)):
+            await asyncio.wait_for(producer.start(), 10)
+        await producer.stop()
+
+
+async def test_the_three_services_work_each_as_its_own_principal(broker: SecureBroker, tmp_path: Path) -> None:
+    settings = broker.settings(INGEST, kafka_topic_partitions=PARTITIONS)
+    system = System(
+        settings,
+        tmp_path,
+        KAFKA_SECURITY_PROTOCOL="SASL_SSL",
+        KAFKA_SECURITY_CA_FILE=str(broker.ca_file),
+        PROCESSORS_APPLICATION="callstream-processors",
+        PROJECTIONS_APPLICATION="callstream-projections",
+    )
+    try:
+        for service, principal in {"ingest": INGEST, "processors": PROCESSORS, "projections": PROJECTIONS}.items():
+            system.environment["KAFKA_SECURITY_SASL_USERNAME"] = principal
+            system.environment["KAFKA_SECURITY_SASL_PASSWORD"] = password_of(principal)
+            system.start(service)
+        await system.ready()
+        async with httpx.AsyncClient() as client:
+            body = seed_start(datetime.now(UTC))
+            answer = await client.post(f"{system.door}/webhook/3cx/call-event", json=body)
+            assert answer.status_code == httpx.codes.ACCEPTED
+
+            async def shown() -> int:
+                return len((await client.get(f"{system.board}/api/v1/calls")).json()["calls"])
+
+            await eventually(shown, lambda count: count == 1, 20)
+    finally:
+        system.kill()
+
+
+def test_the_printed_commands_are_the_table() -> None:
+    lines = list(commands(SET, "kafka:9094", [CONSUMER]))
+    assert len(set(lines)) == len(lines)
+    assert len(lines) == sum(len(granted) for granted in GRANTED.values())
+    operations = sum(line.count("--operation") for line in lines)
+    assert operations == sum(len(one.operations) for one in itertools.chain(*GRANTED.values()))
+    assert lines[0].endswith("--operation Describe --operation Write --topic matrix.webhooks")
+    assert any(
+        line.endswith("--transactional-id callstream-processors- --resource-pattern-type prefixed") for line in lines
+    )
