@@ -51,6 +51,7 @@ def run(service: str, settings_class: type[SettingsT], main: Callable[[SettingsT
 async def _until_stopped(main: Callable[[SettingsT], Awaitable[None]], settings: SettingsT) -> None:
     task = asyncio.ensure_future(main(settings))
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.mishap_of_loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):

@@ -22,6 +22,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path(".data"), description="Folder for the journal, the local broker and SQLite.")
     log_format: str = Field(default="console", pattern="^(console|json)$", description="console or json.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+    tracing_endpoint: str | None = Field(
+        default=None, pattern="^https?://", description="URL of a collector for OTLP over HTTP; empty: no traces."
+    )
+    tracing_share: float = Field(default=1.0, ge=0, le=1, description="Part of the webhooks that are traced.")
 
 
 class ConfigurationError(Exception):

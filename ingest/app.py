@@ -12,6 +12,7 @@ from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen
 from events.settings import ConfigurationError
+from events.tracing import tracing_of
 from ingest.connections import connections
 from ingest.forwarder import Forwarder
 from ingest.http import Door
@@ -81,8 +82,9 @@ async def main(settings: IngestSettings) -> None:
         )
     metrics = Metrics("ingest")
     journal.observe_sync = metrics.histogram("journal_sync_seconds").observe
-    forwarder = Forwarder(settings, journal, metrics, now)
-    door = Door(settings, pbxs, journal, forwarder, metrics, now)
+    tracing = tracing_of("ingest", settings)
+    forwarder = Forwarder(settings, journal, metrics, now, tracing=tracing)
+    door = Door(settings, pbxs, journal, forwarder, metrics, now, tracing)
     opened = metrics.gauge("connections").set
     watching = asyncio.create_task(tls.watch()) if tls is not None else None
     committing = asyncio.create_task(journal.run())
@@ -104,6 +106,8 @@ async def main(settings: IngestSettings) -> None:
                 await asyncio.wait_for(forwarder.drained(), settings.ingest_shutdown_grace_s)
         await _stopped(forwarding)
         journal.close()
+        if tracing is not None:
+            tracing.close()
 
 
 async def _stopped(task: "asyncio.Task[None]") -> None:

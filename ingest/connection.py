@@ -12,7 +12,6 @@ The parser is llhttp (httptools), in its strict mode: what two readers could rea
 """
 
 import asyncio
-import traceback
 from collections import deque
 from http import HTTPStatus
 from typing import Final, cast
@@ -20,6 +19,7 @@ from typing import Final, cast
 import httptools
 import structlog
 
+from events.logs import place_of
 from ingest import answers
 from ingest.answers import Answer
 from ingest.requests import Limits, Reply, Request, Service
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
             # Answered as if it had not asked (RFC 9110, 7.8); llhttp leaves the body, and what follows it, to us.
             self._take_body(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
-            log.critical("a request met a bug", **_place_of(error.__context__ or error))
+            log.critical("a request met a bug", **place_of(error.__context__ or error))
             self._end(answers.problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug of ours; it is in the log"))
         except httptools.HttpParserError:
             self._end(answers.problem(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1 that can be read in one way only"))
@@ -336,12 +336,6 @@ class Connection(asyncio.Protocol):
         """The service ends: no new request, but what was taken is answered."""
         if not self._is_ended:
             self._stop()
-
-
-def _place_of(error: BaseException) -> dict[str, str]:
-    """What kind of error, and where: its message could hold a part of the request."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return {"error": type(error).__name__, "where": " < ".join(f"{one.name}:{one.lineno}" for one in reversed(frames))}
 
 
 def _number(digits: bytes) -> int:

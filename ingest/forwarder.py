@@ -25,6 +25,7 @@ from events.envelope import Envelope, Type
 from events.kafka import FORWARDED_BATCH_BYTES_MAX, discard, ensure_topics, forwarder_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX
+from events.tracing import Tracing
 from ingest import accepted
 from ingest.batches import Batches, Sent
 from ingest.settings import IngestSettings
@@ -86,6 +87,7 @@ class Forwarder:
         metrics: Metrics,
         clock: Clock,
         tick_partitions: int | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Nothing is connected before `run`; `tick_partitions` (null: all) get ticks."""
         self.reachable = False
@@ -93,6 +95,8 @@ class Forwarder:
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
+        self._tracing = tracing
+        self._traced: list[str] = []
         self._ticks = Ticks(settings.kafka_topic_partitions if tick_partitions is None else tick_partitions, clock())
         self._tick_number = 0
         self._window = RECORDS_MAX
@@ -152,6 +156,8 @@ class Forwarder:
         batches = Batches(producer, self._settings.kafka_topic_partitions, self._batch_bytes)
         undecodable: list[int] = []
         buried: Counter[str] = Counter()
+        began_s = self._clock().timestamp()
+        self._traced = []
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
             for sequence, payload in records:
                 one = accepted.decode(payload)
@@ -165,6 +171,9 @@ class Forwarder:
             await self._delivered(batches.sent)
         self._journal.acknowledge(records[-1][0])
         self._too_large.clear()
+        if self._tracing is not None:
+            for ce_id in self._traced:
+                self._tracing.took("forward", ce_id, began_s, self._clock().timestamp(), messaging__system="kafka")
         for sequence in undecodable:
             log.error("a record of the journal cannot be decoded; it is in the dead letters", sequence=sequence)
         for sent in batches.sent:
@@ -176,6 +185,9 @@ class Forwarder:
         """Steps 1 and 2 for one record; why it is a dead letter, if it is one."""
         topics, key = self._settings.topic_set, one.key.encode()
         headers = accepted.headers(one, self._journal.instance, sequence)
+        if self._tracing is not None:
+            headers += self._tracing.header(one.id, "forward")
+            self._traced.append(one.id)
         kept_bytes = self._too_large.get(sequence)
         if kept_bytes is not None:
             reason = f"longer than Kafka takes ({len(one.body)} bytes); cut"

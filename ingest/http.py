@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 from events import bodies, reading
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
+from events.tracing import Tracing
 from ingest import accepted, answers, signatures
 from ingest.accepted import Accepted
 from ingest.answers import Answer
@@ -92,6 +93,7 @@ class Door:
         forwarder: Forwarder,
         metrics: Metrics,
         clock: Clock,
+        tracing: Tracing | None = None,
     ) -> None:
         """Raises ConfigurationError for a signature key that is none."""
         self._networks = networks_of(settings.ingest_allowed_networks)
@@ -102,6 +104,7 @@ class Door:
         self._forwarder = forwarder
         self._metrics = metrics
         self._clock = clock
+        self._tracing = tracing
         self._rates = Rates()
         self._rate_max = settings.ingest_rate_max
         self._number = journal.next_sequence
@@ -230,6 +233,9 @@ class Door:
             detail = f"{one.refused}; it is kept in the dead letters as {one.id}"
             return answers.problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         self._counted[one.pbx].inc()
+        if self._tracing is not None:
+            began_s, ended_s = one.received_at.timestamp(), self._clock().timestamp()
+            self._tracing.took("accept", one.id, began_s, ended_s, callstream__pbx=one.pbx)
         return answers.accepted(one.id)
 
     def _test(self, request: Request, reply: Reply, route: Route) -> None:

@@ -16,6 +16,7 @@ from events.kafka import ensure_topics
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import exposition, listen, serving
+from events.tracing import tracing_of
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
 
@@ -37,12 +38,17 @@ async def main(settings: ProcessorsSettings) -> None:
     collect_garbage_seldom()
     pbxs = pbxs_of(settings)
     metrics = Metrics("processors")
-    runner = Runner(settings, pbxs, metrics)
+    tracing = tracing_of("processors", settings)
+    runner = Runner(settings, pbxs, metrics, tracing)
     listener = listen(settings.processors_host, settings.processors_port, "PROCESSORS_PORT")
-    async with serving(_http(runner, metrics), listener, GRACE_S, CONNECTIONS_MAX):
-        await _topics_there(settings)
-        log.info("processing", group=settings.processors_application, topic=settings.topic_set.webhooks)
-        await runner.run()
+    try:
+        async with serving(_http(runner, metrics), listener, GRACE_S, CONNECTIONS_MAX):
+            await _topics_there(settings)
+            log.info("processing", group=settings.processors_application, topic=settings.topic_set.webhooks)
+            await runner.run()
+    finally:
+        if tracing is not None:
+            tracing.close()
 
 
 async def _topics_there(settings: ProcessorsSettings) -> None:

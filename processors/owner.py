@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from events.metrics import PARTITION, PBX, Metrics
 from events.pbx import Pbx
+from events.tracing import Tracing
 from processors.clock_skew import whole_hours
 from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
@@ -42,12 +43,14 @@ class Owner:
         metrics: Metrics,
         consumer: AIOKafkaConsumer,
         partition: int,
+        tracing: Tracing | None = None,
     ) -> None:
         """Nothing happens before `run`; until then the partition must be paused."""
         self._settings = settings
         self._pbxs = pbxs
         self._metrics = metrics
         self._consumer = consumer
+        self._tracing = tracing
         self.partition = TopicPartition(settings.topic_set.webhooks, partition)
         self._queue: deque[InputRecord] = deque()
         self._arrived = asyncio.Event()
@@ -167,10 +170,14 @@ class Owner:
                 if not self._queue:
                     await self._arrived.wait()
                     continue
-                batch = await worked_out(task, [self._queue.popleft() for _ in range(min(limit, len(self._queue)))])
+                records = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
+                began_s = time.time()
+                batch = await worked_out(task, records)
+                if self._tracing is not None:
+                    _carry(self._tracing, batch)
                 if under_way is not None:
                     await under_way
-                under_way = asyncio.create_task(self._commit(transactions, batch, task))
+                under_way = asyncio.create_task(self._commit(transactions, batch, task, records, began_s))
                 if len(self._queue) <= limit and self.partition in self._consumer.paused():
                     self._consumer.resume(self.partition)
             if under_way is not None:
@@ -180,7 +187,9 @@ class Owner:
                 under_way.cancel()
                 await asyncio.wait({under_way})
 
-    async def _commit(self, transactions: Transactions, batch: Batch, task: Task) -> None:
+    async def _commit(
+        self, transactions: Transactions, batch: Batch, task: Task, records: list[InputRecord], began_s: float
+    ) -> None:
         began = time.monotonic()
         try:
             await transactions.commit(batch)
@@ -190,8 +199,24 @@ class Owner:
         self._metrics.histogram("transaction_seconds").observe(time.monotonic() - began)
         self._metrics.histogram("batch_records").observe(batch.next_offset - self.next_offset)
         self.next_offset = batch.next_offset
+        if self._tracing is not None:
+            self._trace(self._tracing, records, began_s)
         self._count(batch)
         self._note(task)
+
+    def _trace(self, tracing: Tracing, records: list[InputRecord], began_s: float) -> None:
+        ended_s = time.time()
+        for record in records:
+            tracing.followed(
+                "process",
+                record.headers,
+                began_s,
+                ended_s,
+                messaging__system="kafka",
+                messaging__destination__name=self.partition.topic,
+                messaging__destination__partition__id=str(record.partition),
+                messaging__kafka__offset=record.offset,
+            )
 
     def _count(self, batch: Batch) -> None:
         self._metrics.counter("transactions_total", "committed").inc()
@@ -229,3 +254,10 @@ class Owner:
         else:
             hint = "its zone (PBX_TIMEZONE or PBX_CONFIG) or its template (local time stamped as UTC?) is wrong"
             log.warning("the clock of the PBX is off", pbx=pbx, skew_s=round(skew_s), hours=hours, hint=hint)
+
+
+def _carry(tracing: Tracing, batch: Batch) -> None:
+    """Let each session event say which trace it goes on with."""
+    batch.session_events = [
+        event._replace(headers=[*event.headers, *tracing.header_of(event.value)]) for event in batch.session_events
+    ]

@@ -16,6 +16,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from events.kafka import committed_reader
 from events.metrics import Metrics
 from events.pbx import Pbx
+from events.tracing import Tracing
 from processors.owner import Owner
 from processors.settings import ProcessorsSettings
 from processors.task import InputRecord
@@ -30,8 +31,15 @@ log = structlog.get_logger()
 class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     """Owns what the group assigns, until cancelled."""
 
-    def __init__(self, settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ProcessorsSettings,
+        pbxs: Mapping[str, Pbx],
+        metrics: Metrics,
+        tracing: Tracing | None = None,
+    ) -> None:
         """Nothing is connected before `run`."""
+        self._tracing = tracing
         self._settings = settings
         self._pbxs = pbxs
         self._metrics = metrics
@@ -105,7 +113,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             return
         self._metrics.counter("rebalances_total").inc()
         for partition in partitions:
-            owner = Owner(self._settings, self._pbxs, self._metrics, self._consumer, partition.partition)
+            owner = Owner(self._settings, self._pbxs, self._metrics, self._consumer, partition.partition, self._tracing)
             self._owners[partition] = owner, asyncio.create_task(owner.run())
         self._metrics.gauge("partitions_assigned").set(len(self._owners))
 

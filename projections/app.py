@@ -14,6 +14,7 @@ from events.kafka import ensure_topics
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen, serving
+from events.tracing import tracing_of
 from projections.api import Api, application
 from projections.feeds import Feeds
 from projections.projector import Projector
@@ -57,7 +58,8 @@ async def main(settings: ProjectionsSettings) -> None:
         settings.projections_stream_queue_max,
         settings.projections_stream_history_max,
     )
-    projector = Projector(settings, store, views, stream, metrics)
+    tracing = tracing_of("projections", settings)
+    projector = Projector(settings, store, views, stream, metrics, tracing)
     api = application(Api(settings, views, stream, metrics), metrics)
     connections_max = settings.projections_stream_clients_max + CONNECTIONS_MARGIN
     heart = asyncio.create_task(_beat(views, stream))
@@ -77,6 +79,8 @@ async def main(settings: ProjectionsSettings) -> None:
         sweeper.cancel()
         await asyncio.wait({heart, sweeper})
         await store.close()
+        if tracing is not None:
+            tracing.close()
 
 
 async def _start(settings: ProjectionsSettings, projector: Projector) -> None:

@@ -24,6 +24,7 @@ from events.kafka import KafkaSettings, committed_reader, connection
 from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
 from events.session_events import CallCorrected, CallEnded, CallEndMissed, CallEvent, CallStarted
+from events.tracing import Tracing
 from projections.call_log import Told
 from projections.folding import NOTHING, Fold, Position, fold, rows_of
 from projections.forgetting import NOBODY
@@ -42,7 +43,13 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     """Folds what the group assigns. `failed` is set when the process must not go on."""
 
     def __init__(
-        self, settings: ProjectionsSettings, store: Store, views: Views, stream: Stream, metrics: Metrics
+        self,
+        settings: ProjectionsSettings,
+        store: Store,
+        views: Views,
+        stream: Stream,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
     ) -> None:
         """Nothing is connected before `start`."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -51,6 +58,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._views = views
         self._stream = stream
         self._metrics = metrics
+        self._tracing = tracing
         self._positions: dict[int, Position] = {}
         self._generation: int | None = None
         self._forgotten = NOBODY
@@ -117,6 +125,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
             await self._fold(fresh)
         except ForeignWriterError as error:
+            log.critical("the database has another writer; stop one of the two", found=str(error))
             self._fail(error)
             raise
         except (SQLAlchemyError, OSError) as error:
@@ -128,7 +137,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     async def _fold(self, records: Sequence[ConsumerRecord]) -> None:
         if not records:
             return
-        began = time.monotonic()
+        began, began_s = time.monotonic(), time.time()
         async with self._stream.lock:
             batch, change = await self._write(records)
             for partition, progress in batch.progress.items():
@@ -140,6 +149,18 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._metrics.counter("unreadable_total").inc()
             log.warning("unreadable session event", partition=one.partition, offset=one.offset, error=one.error)
         self._count(batch.told)
+        if self._tracing is not None:
+            for record in records:
+                self._tracing.followed(
+                    "project",
+                    record.headers,
+                    began_s,
+                    time.time(),
+                    messaging__system="kafka",
+                    messaging__destination__name=record.topic,
+                    messaging__destination__partition__id=str(record.partition),
+                    messaging__kafka__offset=record.offset,
+                )
 
     async def _write(self, records: Sequence[ConsumerRecord]) -> tuple[Fold, dict[str, Any]]:
         zones = {name: pbx.zone for name, pbx in self._views.pbxs.items()}

@@ -273,10 +273,12 @@ async def open_store(url: URL, topic: str) -> Store:
     """Connect, and bring the tables to this release's schema; raises ConfigurationError with what to do."""
     where = url.render_as_string(hide_password=True)
     engine = (
-        create_async_engine(url, pool_size=8, pool_pre_ping=True) if url.drivername.startswith("postgres") else None
+        create_async_engine(url, pool_size=8, pool_pre_ping=True, hide_parameters=True)  # they are numbers and names
+        if url.drivername.startswith("postgres")
+        else None
     )
     if engine is None:
-        engine = create_async_engine(url, connect_args={"timeout": 10})
+        engine = create_async_engine(url, connect_args={"timeout": 10}, hide_parameters=True)
         _prepare_sqlite(engine)
     try:
         async with engine.execution_options(**{IMMEDIATE: True}).begin() as connection:

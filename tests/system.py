@@ -158,7 +158,7 @@ class System:
 
     def __init__(self, settings: KafkaSettings, data_dir: Path, **environment: str) -> None:
         """Nothing is started yet; `environment` is added to every service's."""
-        self._ports = {"ingest": free_port(), "processors": free_port(), "projections": free_port()}
+        self.ports = {"ingest": free_port(), "processors": free_port(), "projections": free_port()}
         self.data_dir = data_dir
         self.environment = {
             **kafka_environment(settings),
@@ -167,7 +167,7 @@ class System:
             "PROCESSORS_SESSION_TIMEOUT_S": "3",
             "PROJECTIONS_APPLICATION": f"projections-{settings.kafka_topic_prefix}",
             "PROJECTIONS_SESSION_TIMEOUT_S": "3",
-            **{f"{name.upper()}_PORT": str(port) for name, port in self._ports.items()},
+            **{f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
             **environment,
         }
         self.services: dict[str, Service] = {}
@@ -175,16 +175,16 @@ class System:
     @property
     def door(self) -> str:
         """URL of ingest."""
-        return f"http://127.0.0.1:{self._ports['ingest']}"
+        return f"http://127.0.0.1:{self.ports['ingest']}"
 
     @property
     def board(self) -> str:
         """URL of the projections."""
-        return f"http://127.0.0.1:{self._ports['projections']}"
+        return f"http://127.0.0.1:{self.ports['projections']}"
 
     def start(self, *names: str) -> None:
         """Start these services (none named: all three)."""
-        for name in names or self._ports:
+        for name in names or self.ports:
             self.services[name] = Service(name, self.environment, self.data_dir / f"{name}.log")
 
     async def ready(self, *, with_feed: bool = True) -> None:
@@ -193,7 +193,7 @@ class System:
         async with httpx.AsyncClient() as client:
             for name in self.services:
 
-                async def status(url: str = f"http://127.0.0.1:{self._ports[name]}{paths[name]}") -> str:
+                async def status(url: str = f"http://127.0.0.1:{self.ports[name]}{paths[name]}") -> str:
                     try:
                         return str((await client.get(url)).json()["status"])
                     except httpx.TransportError:

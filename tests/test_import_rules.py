@@ -24,6 +24,7 @@ MAY_IMPORT = {
 WIRING = {
     *("events/commands.py", "events/kafka.py", "events/logs.py", "events/metrics.py", "events/pbx.py"),
     *("events/probe.py", "events/progress.py", "events/serving.py", "events/settings.py"),
+    *("events/spans.py", "events/tracing.py"),
 }
 DECIDING = sorted(
     {str(path.relative_to(ROOT)) for path in (ROOT / "events").glob("*.py")} - WIRING

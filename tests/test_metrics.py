@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.prometheus.__main__ import PAGE, page
 from events.kafka import KafkaSettings
 from events.metrics import CATALOGUE, PARTITION, Metrics, Service
 from events.pbx import DEFAULT_PBX, Pbx
@@ -103,3 +104,7 @@ async def test_projections_that_share_tell_only_of_their_own_partitions(kafka: K
     finally:
         for system in systems:
             system.kill()
+
+
+def test_the_page_of_the_metrics_is_what_the_catalogue_says() -> None:
+    assert page() == PAGE.read_text("utf-8")

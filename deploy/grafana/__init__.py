@@ -1,0 +1,1 @@
+"""Grafana: dashboards as JSON, written by ``python -m deploy.grafana`` and committed; how they are provisioned."""
