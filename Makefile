@@ -39,7 +39,9 @@ chaos: $(STAMP) tools ## faults of every kind on a whole system, and a verdict; 
 bench: $(STAMP) ## the benchmarks; prints a table of ratios
 	@$(BIN)/python -m bench
 
-format: $(STAMP) ## format the code
+format: $(STAMP) ## format the code, and write what is generated from it (docs/metrics.md, dashboards)
+	@$(BIN)/python -m deploy.prometheus
+	@$(BIN)/python -m deploy.grafana
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

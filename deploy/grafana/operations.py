@@ -265,6 +265,12 @@ PROJECTIONS = Row(
             (rate("threecx_projections_commit_failures_total", "reason"),),
         ),
         Panel(
+            "Rows deleted for their age",
+            "Per second, by table.",
+            "ops",
+            (rate("threecx_projections_expired_rows_total", "table"),),
+        ),
+        Panel(
             "API: answers",
             "Answers per second, by route.",
             "reqps",
