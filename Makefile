@@ -39,9 +39,10 @@ chaos: $(STAMP) tools ## faults of every kind on a whole system, and a verdict; 
 bench: $(STAMP) ## the benchmarks; prints a table of ratios
 	@$(BIN)/python -m bench
 
-format: $(STAMP) ## format the code, and write what is generated from it (docs/metrics.md, dashboards)
+format: $(STAMP) ## format the code, and write what is generated from it (two pages of docs/, dashboards)
 	@$(BIN)/python -m deploy.prometheus
 	@$(BIN)/python -m deploy.grafana
+	@$(BIN)/python -m deploy.settings
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
