@@ -366,7 +366,8 @@ class Journal:
                 self.acknowledge(self.durable)
         self._close_active()
         self._thread.shutdown()
-        os.close(self._lock)
+        with contextlib.suppress(OSError):  # the lock is let go whatever close says
+            os.close(self._lock)
 
 
 def open_journal(
