@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import accepting, latency, pairing, projecting, replaying, state
+from bench import accepting, latency, pairing, projecting, reading, replaying, state
 from bench.report import Line, shown
 from deploy.local.broker import say_on_stderr
 from deploy.local.brokers import running
@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "replaying": _replaying,
     "projecting": projecting.measure,
     "latency": latency.measure,
+    "reading": reading.measure,
 }
 
 

@@ -50,6 +50,7 @@ def one_of(name: str, values: Iterable[str]) -> Label:
 
 PARTITION: Final = Label("partition", "`KAFKA_TOPIC_PARTITIONS`")
 PBX: Final = Label("pbx", "the PBXs of the settings")
+FIGURE: Final = Label("figure", "the figures of `projections/figures.py`")
 ROUTE: Final = Label("route", "the service's routes, and `none`")
 STATUS: Final = Label("status", "the HTTP statuses that are answered")
 ERROR: Final = Label("reason", "classes of errors")
@@ -176,6 +177,7 @@ PROJECTIONS: Final = (
     Metric("gauge", "last_webhook_timestamp_seconds", "When the PBX's newest known webhook was received.", (PBX,)),
     Metric("gauge", "agents", "Agents in the view, by status.", (PBX, AGENT_STATUS)),
     Metric("gauge", "open_calls", "Open calls in the view.", (PBX,)),
+    Metric("gauge", "today", "Figures of the calls that began on the PBX's local day, by name.", (PBX, FIGURE)),
     Metric("counter", "requests_total", "Answers of the API, by route and status.", (ROUTE, STATUS)),
     Metric("histogram", "answer_seconds", "Time to answer an API request.", (ROUTE,), ANSWER_S),
     Metric(

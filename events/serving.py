@@ -189,7 +189,13 @@ def application(
         metrics.counter("requests_total", "none", str(status.value)).inc()
         return problem(status, hint, error.headers if isinstance(error, HTTPException) else None)
 
-    return Starlette(
+    async def broken(_request: Request, _error: Exception) -> Response:
+        # A bug: the server raises it again and writes it down.
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of this service; its log says more")
+
+    app = Starlette(
         routes=[Route(one.path, counted(one), methods=[one.method]) for one in served],
-        exception_handlers={HTTPException: unrouted},
+        exception_handlers={HTTPException: unrouted, Exception: broken},
     )
+    app.router.redirect_slashes = False  # one address for one thing
+    return app

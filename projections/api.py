@@ -4,6 +4,7 @@ With `PROJECTIONS_API_TOKENS` every route under ``/api/`` wants a bearer token; 
 headers, so the stream and the CSV also take it as the query parameter ``access_token``. The page itself holds no data.
 """
 
+import math
 from collections import Counter
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -15,22 +16,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from events import serving, times
 from events.metrics import Metrics
 from events.serving import Handler, Refused, Served, exposition
-from projections import exports, parameters
+from projections import parameters
 from projections.access import Access, shown
 from projections.agent_status import Agent, AgentState
 from projections.answers import answer
+from projections.exports import Exports
 from projections.facts import AgentKey
 from projections.feeds import FeedState
+from projections.figures import FIGURES
 from projections.figures_api import FiguresApi
 from projections.openapi import document
 from projections.settings import ProjectionsSettings
 from projections.sources import TooManyChangedError
 from projections.stream import Stream, TooManyClientsError
+from projections.streaming import Streamed
 from projections.views import Views
 from projections.words import FILTERS, FORMS, SPREADSHEET
 
@@ -52,6 +56,7 @@ class Api:
         self._access = Access(settings.tokens)
         self.figures = FiguresApi(self._access, views, settings.targets)
         self._views = views
+        self._exports = Exports(views, settings.projections_exports_max)
         self._stream = stream
         self._metrics = metrics
 
@@ -149,21 +154,22 @@ class Api:
         form = request.query_params.get("form", SPREADSHEET)
         if form not in FORMS:
             raise parameters.refused(f"form is one of {', '.join(FORMS)}")
-        return await exports.csv_answer(self._views, parameters.call_filter(request), at, role, form)
+        return await self._exports.csv_answer(parameters.call_filter(request), at, role, form)
 
     async def calls_ndjson(self, request: Request) -> Response:
         """The calls, one JSON object to a line, streamed."""
         role = self._access.role(request, query_token=True)
         parameters.only(request, (*FILTERS, "as_of", "access_token"))
         self._access.may_search(request, query_token=True)
-        return await exports.ndjson_answer(
-            self._views, parameters.call_filter(request), parameters.as_of(request), role
-        )
+        return await self._exports.ndjson_answer(parameters.call_filter(request), parameters.as_of(request), role)
 
     async def stream(self, request: Request) -> Response:
         """The event stream."""
         role = self._access.role(request, query_token=True)
         parameters.only(request, ("access_token",))
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        if request.method == "HEAD":
+            return Response(None, media_type="text/event-stream", headers=headers)
         try:
             messages = await self._stream.subscribe(request.headers.get("last-event-id"), self._views.snapshot, role)
         except TooManyClientsError:
@@ -172,8 +178,7 @@ class Api:
                 "too many streams; see PROJECTIONS_STREAM_CLIENTS_MAX",
                 {"Retry-After": "5"},
             ) from None
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(messages, media_type="text/event-stream", headers=headers)
+        return Streamed(messages, "text/event-stream", headers)
 
     async def openapi(self, _request: Request) -> Response:
         """The OpenAPI 3.1 document."""
@@ -198,6 +203,11 @@ class Api:
         async with self._views.store.reading() as connection:
             counts = Counter((agent.pbx, agent.status.value) for agent in await self._views.agents(connection))
             open_calls = await self._views.open_calls(connection)
+            today = await self._views.today(connection)
+        for one in today:
+            for figure in FIGURES:
+                value = one[figure.name]
+                self._metrics.gauge("today", one["pbx"], figure.name).set(math.nan if value is None else value)
         for feed in self._views.pbx_feeds():
             for state in FeedState:
                 self._metrics.gauge("feed", feed.pbx, state).set(feed.status is state)

@@ -22,6 +22,7 @@ from projections.retention import Retention
 from projections.settings import ProjectionsSettings
 from projections.store import Store, open_store
 from projections.stream import Stream
+from projections.streaming import leave_who_reads_nothing
 from projections.views import Views
 
 GRACE_S: Final = 2.0
@@ -41,6 +42,7 @@ async def main(settings: ProjectionsSettings) -> None:
     if not settings.tokens:
         log.warning("NO AUTHENTICATION: whoever reaches this port sees every call; set PROJECTIONS_API_TOKENS")
     listener = listen(settings.projections_host, settings.projections_port, "PROJECTIONS_PORT")
+    leave_who_reads_nothing(listener)
     store = await open_store(settings.database_url, settings.topic_set.call_sessions)
     metrics = Metrics("projections")
     feeds = Feeds(

@@ -45,6 +45,7 @@ def row_of(told: Told, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Row
     """The row of a call; `day` is the PBX's local date of its beginning (else of its first receipt)."""
     session = told.event.session
     began = session.started_at or session.first_received_at
+    caller, callee = (numbers.party(text, None).digits for text in (session.caller, session.callee))
     return {
         "session_id": session.session_id,
         "pbx": session.pbx,
@@ -60,8 +61,10 @@ def row_of(told: Told, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Row
         "duration_s": session.duration_s,
         "day": began.astimezone(zones.get(session.pbx, default_zone)).date().isoformat(),
         "linked_session_id": session.linked_session_id,
-        "caller_digits": numbers.party(session.caller, None).digits,
-        "callee_digits": numbers.party(session.callee, None).digits,
+        "caller_digits": caller,
+        "callee_digits": callee,
+        "caller_key": caller[-numbers.SUFFIX_DIGITS_MIN :],
+        "callee_key": callee[-numbers.SUFFIX_DIGITS_MIN :],
         "partition": told.partition,
         "document": session.model_dump_json(),
     }

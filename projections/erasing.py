@@ -107,7 +107,7 @@ async def _sweep_page(
         here = (revisions.c.session_id == row.session_id, revisions.c.revision == row.revision)
         await connection.execute(update(revisions).where(*here).values(event=redacted.value.decode()))
         call = row_of(redacted, zones, zones[DEFAULT_PBX])
-        names = ("caller_digits", "callee_digits", "document")
+        names = ("caller_digits", "callee_digits", "caller_key", "callee_key", "document")
         same = (calls.c.session_id == row.session_id, calls.c.revision == row.revision)
         await connection.execute(update(calls).where(*same).values({name: call[name] for name in names}))
 

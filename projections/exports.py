@@ -6,16 +6,19 @@ front. ``raw``: every cell as it is, for programs.
 
 import csv
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 
+from events.serving import RETRY_AFTER_S, Refused
 from projections.access import shown
 from projections.filters import CallFilter
+from projections.streaming import Streamed
 from projections.views import Cursor, Views
 from projections.words import RAW
 
@@ -32,40 +35,64 @@ Page = list[dict[str, Any]]
 Written = Callable[[Page], bytes]
 
 
-async def csv_answer(views: Views, wanted: CallFilter, at: datetime | None, role: str, form: str) -> StreamingResponse:
-    """The calls as CSV in one of the forms; `at`: as they were known then."""
+class Exports:
+    """The files of calls; `exports_max` at once, since each holds a connection and a state of the database."""
 
-    def written(page: Page) -> bytes:
-        return _csv([_cells(call, form) for call in page])
+    def __init__(self, views: Views, exports_max: int) -> None:
+        """Only keeps what it is given."""
+        self._views = views
+        self._exports_max = exports_max
+        self._running = 0
 
-    return await _answer(
-        _pages(views, wanted, at, role), written, "text/csv; charset=utf-8", "csv", _csv([CSV_COLUMNS])
-    )
+    async def csv_answer(self, wanted: CallFilter, at: datetime | None, role: str, form: str) -> Response:
+        """The calls as CSV in one of the forms; `at`: as they were known then."""
 
+        def written(page: Page) -> bytes:
+            return _csv([_cells(call, form) for call in page])
 
-async def ndjson_answer(views: Views, wanted: CallFilter, at: datetime | None, role: str) -> StreamingResponse:
-    """The calls, one JSON object to a line; `at`: as they were known then."""
+        return await self._answer(wanted, at, role, written, "text/csv; charset=utf-8", "csv", _csv([CSV_COLUMNS]))
 
-    def written(page: Page) -> bytes:
-        return b"".join(orjson.dumps(call, option=orjson.OPT_APPEND_NEWLINE) for call in page)
+    async def ndjson_answer(self, wanted: CallFilter, at: datetime | None, role: str) -> Response:
+        """The calls, one JSON object to a line; `at`: as they were known then."""
 
-    return await _answer(_pages(views, wanted, at, role), written, "application/x-ndjson", "ndjson")
+        def written(page: Page) -> bytes:
+            return b"".join(orjson.dumps(call, option=orjson.OPT_APPEND_NEWLINE) for call in page)
 
+        return await self._answer(wanted, at, role, written, "application/x-ndjson", "ndjson", b"")
 
-async def _answer(
-    pages: AsyncGenerator[Page, None], written: Written, media_type: str, suffix: str, head: bytes = b""
-) -> StreamingResponse:
-    """The pages as a file. The first one is had before the answer begins: what fails then is a problem, not a stub."""
-    first = await anext(pages)
+    async def _answer(
+        self,
+        wanted: CallFilter,
+        at: datetime | None,
+        role: str,
+        written: Written,
+        media_type: str,
+        suffix: str,
+        head: bytes,
+    ) -> Response:
+        """The pages as a file. The first is had before the answer begins: what fails then is a problem, not a stub."""
+        if self._running >= self._exports_max:
+            message = "too many files of calls at once; see PROJECTIONS_EXPORTS_MAX"
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": RETRY_AFTER_S})
+        parts = self._parts(wanted, at, role, written, head)
+        await anext(parts)
+        headers = {"Content-Disposition": f'attachment; filename="calls.{suffix}"', "Cache-Control": "no-store"}
+        return Streamed(parts, media_type, headers)
 
-    async def parts() -> AsyncIterator[bytes]:
-        async with aclosing(pages):
-            yield head + written(first)
-            async for page in pages:
-                yield written(page)
-
-    headers = {"Content-Disposition": f'attachment; filename="calls.{suffix}"'}
-    return StreamingResponse(parts(), media_type=media_type, headers=headers)
+    async def _parts(
+        self, wanted: CallFilter, at: datetime | None, role: str, written: Written, head: bytes
+    ) -> AsyncGenerator[bytes, None]:
+        """First nothing, when the first page is there; then head and pages."""
+        self._running += 1
+        try:
+            async with aclosing(_pages(self._views, wanted, at, role)) as pages:
+                first = await anext(pages)
+                yield b""
+                yield head + written(first)
+                async for page in pages:
+                    yield written(page)
+        finally:
+            self._running -= 1
 
 
 async def _pages(views: Views, wanted: CallFilter, at: datetime | None, role: str) -> AsyncGenerator[Page, None]:

@@ -8,7 +8,8 @@ stream, agents and Prometheus all use `figures_of`. Inferred ends are left out o
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from functools import cache
+from typing import Final, assert_never
 from urllib.parse import urlencode
 
 Value = int | float | None
@@ -101,8 +102,16 @@ FIGURES: Final = (
 
 def figures_of(tallies: Iterable[Tally], *, include_inferred: bool = False) -> dict[str, Value]:
     """Every figure by its name; null where there is nothing to average or to be a part of."""
-    known = list(tallies)
-    return {figure.name: _value(figure, known, include_inferred=include_inferred) for figure in FIGURES}
+    calls, talk_s, wholes = [0] * len(FIGURES), [0] * len(FIGURES), [0] * len(FIGURES)
+    for tally in tallies:
+        counted, whole = _counting(tally.direction, tally.outcome, tally.status, tally.has_duration, include_inferred)
+        for place in counted:
+            calls[place] += tally.calls
+            talk_s[place] += tally.talk_s
+        for place in whole:
+            wholes[place] += tally.calls
+    parts = zip(FIGURES, calls, talk_s, wholes, strict=True)
+    return {figure.name: _value(figure.kind, *amounts) for figure, *amounts in parts}
 
 
 def links_of(given: Rows, *, include_inferred: bool = False, as_of: str | None = None) -> dict[str, str | None]:
@@ -125,10 +134,27 @@ def of_direction(tallies: Iterable[Tally], direction: str) -> list[Tally]:
     return [tally for tally in tallies if tally.direction == direction]
 
 
-def _value(figure: Figure, tallies: list[Tally], *, include_inferred: bool) -> Value:
-    mine = _matching(tallies, figure.counted(include_inferred=include_inferred))
-    calls, talk_s = sum(tally.calls for tally in mine), sum(tally.talk_s for tally in mine)
-    match figure.kind:
+@cache
+def _counting(
+    direction: str,
+    outcome: str,
+    status: str,
+    has_duration: bool,  # noqa: FBT001 - a tally's own field
+    include_inferred: bool,  # noqa: FBT001 - the caller's own switch
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The places in `FIGURES` of those that count such calls, and of those shares whose whole they are a part of."""
+    kind = Tally(direction, outcome, status, has_duration, 1, 0)
+
+    def matches(rows: Rows) -> bool:
+        return all(kind.word(name) == word for name, word in rows.items())
+
+    figures = list(enumerate(FIGURES))
+    counted = tuple(place for place, one in figures if matches(one.counted(include_inferred=include_inferred)))
+    return counted, tuple(place for place, one in figures if one.whole is not None and matches(one.whole))
+
+
+def _value(kind: Kind, calls: int, talk_s: int, whole: int) -> Value:
+    match kind:
         case Kind.COUNT:
             return calls
         case Kind.TALK:
@@ -136,12 +162,9 @@ def _value(figure: Figure, tallies: list[Tally], *, include_inferred: bool) -> V
         case Kind.MEAN:
             return round(talk_s / calls, 3) if calls else None
         case Kind.SHARE:
-            whole = sum(tally.calls for tally in _matching(tallies, figure.whole or {}))
             return round(calls / whole, 6) if whole else None
-
-
-def _matching(tallies: list[Tally], rows: Rows) -> list[Tally]:
-    return [tally for tally in tallies if all(tally.word(name) == word for name, word in rows.items())]
+        case _:
+            assert_never(kind)
 
 
 def _said(value: bool) -> str:  # noqa: FBT001 - the value itself, not a switch

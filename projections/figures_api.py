@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from projections import parameters, targets
 from projections.access import Access
 from projections.answers import answer
 from projections.counting import DURATION_BOUNDS_S
-from projections.figures import figures_of, links_of
+from projections.figures import Tally, figures_of, links_of
 from projections.filters import CallFilter
 from projections.targets import Targets
 from projections.views import Views
@@ -21,6 +22,7 @@ from projections.words import FILTERS
 BUCKET_S: Final = 900
 BUCKETS_MAX: Final = 1_000
 DAY_S: Final = 86_400
+FIRST: Final = datetime.min.replace(tzinfo=UTC)
 Json = dict[str, Any]
 
 
@@ -52,25 +54,32 @@ class FiguresApi:
         return answer(request, seen, role, body)
 
     async def series(self, request: Request) -> Response:
-        """The figures of each span of `bucket_s`, one after the other, `from` to `to` (default: the last day)."""
+        """The figures of each span of `bucket_s`, one after the other, `from` to `to` (default: the last day).
+
+        At most `BUCKETS_MAX`; `next_from` is where the next ones begin.
+        """
         role = self._access.role(request)
         parameters.only(request, (*FILTERS, "bucket_s", "include_inferred", "as_of"))
         wanted, inferred, at = self._wanted(request)
         bucket_s = parameters.whole(request, "bucket_s", BUCKET_S, 1, 31 * DAY_S)
-        begin, end = _span(wanted, bucket_s, at)
-        narrowed = replace(wanted, began_from=begin, began_to=end)
+        edges, following = _edges(wanted, bucket_s, at)
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
-            sources = await self._views.known_by(connection, at)
-            found = await self._views.bucket_tallies(connection, narrowed, begin, bucket_s, sources)
-        buckets: list[Json] = []
-        edge = begin
-        while edge < end:
-            following = min(edge + timedelta(seconds=bucket_s), end)
-            figures = figures_of(found.get(len(buckets), ()), include_inferred=inferred)
-            buckets.append({"from": times.to_text(edge), "to": times.to_text(following), **figures})
-            edge = following
-        return answer(request, seen, role, {"buckets": buckets, **seen.stamp(at)})
+            found: dict[int, list[Tally]] = {}
+            if len(edges) > 1:
+                sources = await self._views.known_by(connection, at)
+                narrowed = replace(wanted, began_from=edges[0], began_to=edges[-1])
+                found = await self._views.bucket_tallies(connection, narrowed, edges[0], bucket_s, sources)
+        buckets: list[Json] = [
+            {
+                "from": times.to_text(begin),
+                "to": times.to_text(end),
+                **figures_of(found.get(number, ()), include_inferred=inferred),
+            }
+            for number, (begin, end) in enumerate(pairwise(edges))
+        ]
+        next_from = None if following is None else times.to_text(following)
+        return answer(request, seen, role, {"buckets": buckets, "next_from": next_from, **seen.stamp(at)})
 
     async def durations(self, request: Request) -> Response:
         """How many calls lasted how long, of those whose duration was reported."""
@@ -90,15 +99,17 @@ class FiguresApi:
         return parameters.call_filter(request), inferred, parameters.as_of(request)
 
 
-def _span(wanted: CallFilter, bucket_s: int, at: datetime | None) -> tuple[datetime, datetime]:
+def _edges(wanted: CallFilter, bucket_s: int, at: datetime | None) -> tuple[list[datetime], datetime | None]:
+    """The edges of the buckets, and where those begin that are too many; buckets begin on whole seconds."""
     now_s = int((at or datetime.now(UTC)).timestamp())
     end = wanted.began_to or datetime.fromtimestamp(now_s - now_s % bucket_s + bucket_s, UTC)
-    try:
-        begin = wanted.began_from or end - timedelta(seconds=DAY_S)
-    except OverflowError:
-        raise parameters.refused("from and to are times of calls") from None
-    if begin.microsecond or end.microsecond:
-        raise parameters.refused("from and to are whole seconds here")
-    if (end - begin).total_seconds() > BUCKETS_MAX * bucket_s:
-        raise parameters.refused(f"from, to and bucket_s make more than {BUCKETS_MAX} buckets; take a longer bucket_s")
-    return begin, end
+    day, bucket = timedelta(seconds=DAY_S), timedelta(seconds=bucket_s)
+    begin = wanted.began_from or (end - day if end - FIRST > day else FIRST)
+    edges = [begin]
+    edge = begin.replace(microsecond=0)
+    while edges[-1] < end:
+        if len(edges) > BUCKETS_MAX:
+            return edges, edges[-1]
+        edge = edge + bucket if end - edge > bucket else end
+        edges.append(edge)
+    return edges, None

@@ -1,15 +1,27 @@
 """The call filters: what may be asked for, as conditions on the call log's rows."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from enum import Enum
+from typing import Any, assert_never
 
-from sqlalchemy import Column, ColumnElement, or_
+from sqlalchemy import Column, ColumnElement, and_, not_, or_
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from events import numbers
 from events.session import Status
 from projections.sources import Source
+
+Columns = ReadOnlyColumnCollection[str, Column[Any]]
+
+
+class Side(Enum):
+    """Whose number it is."""
+
+    EITHER = "either"
+    CALLER = "caller"
+    CALLEE = "callee"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +29,8 @@ class CallFilter:
     """What calls are asked for; null: any.
 
     `number` in any spelling; `began_from` to `began_to` is half open; `day` is the PBX's local date of the beginning;
-    `closed`: not open; `inferred`: the end is an inference; `has_duration`: a duration was reported.
+    `closed`: not open; `inferred`: the end is an inference; `has_duration`: a duration was reported;
+    `side`: whose `number` it is.
     """
 
     pbx: str | None = None
@@ -32,6 +45,7 @@ class CallFilter:
     closed: bool | None = None
     inferred: bool | None = None
     has_duration: bool | None = None
+    side: Side = Side.EITHER
 
 
 def conditions(wanted: CallFilter, source: Source, country: str | None) -> Iterator[ColumnElement[bool]]:
@@ -49,19 +63,41 @@ def conditions(wanted: CallFilter, source: Source, country: str | None) -> Itera
     if wanted.has_duration is not None:
         yield c.duration_s.is_not(None) if wanted.has_duration else c.duration_s.is_(None)
     if wanted.number is not None:
-        yield _has_number((c.caller_digits, c.callee_digits), wanted.number, country)
+        yield _has_number(c, wanted.number, country, wanted.side)
     if wanted.began_from is not None:
         yield c.began_at >= wanted.began_from
     if wanted.began_to is not None:
         yield c.began_at < wanted.began_to
 
 
-def _has_number(columns: Sequence[Column[Any]], text: str, country: str | None) -> ColumnElement[bool]:
-    """Either party's number is the same: equal digits, or a suffix of seven digits or more."""
+def by_side(wanted: CallFilter) -> tuple[CallFilter, ...]:
+    """The filter in parts that have no call in common, each of which one index gives in the order of the pages."""
+    if wanted.number is None:
+        return (wanted,)
+    return replace(wanted, side=Side.CALLER), replace(wanted, side=Side.CALLEE)
+
+
+def _has_number(c: Columns, text: str, country: str | None, side: Side) -> ColumnElement[bool]:
+    """Either party's number is the same, or that of one side (of the callee: and not the caller's)."""
     digits = numbers.party(text, country).digits
-    suffix = digits[-numbers.SUFFIX_DIGITS_MIN :]
+    caller = _same(c.caller_digits, c.caller_key, digits)
+    callee = _same(c.callee_digits, c.callee_key, digits)
+    match side:
+        case Side.EITHER:
+            return or_(caller, callee)
+        case Side.CALLER:
+            return caller
+        case Side.CALLEE:
+            return and_(callee, not_(caller))
+        case _:
+            assert_never(side)
+
+
+def _same(column: ColumnElement[str], key: ColumnElement[str], digits: str) -> ColumnElement[bool]:
+    """Equal digits, or a suffix of seven digits or more; what has as many shares the key."""
     if len(digits) < numbers.SUFFIX_DIGITS_MIN:
-        return or_(*(column == digits for column in columns))
+        return and_(key == digits, column == digits)
+    suffix = digits[-numbers.SUFFIX_DIGITS_MIN :]
     # A stored number may be the shorter one: all but the first digits of what is asked for.
     shorter = [digits[begin:] for begin in range(1, len(digits) - len(suffix) + 1)]
-    return or_(*(or_(column.endswith(digits, autoescape=True), column.in_(shorter)) for column in columns))
+    return and_(key == suffix, or_(column.endswith(digits, autoescape=True), column.in_(shorter)))

@@ -1,17 +1,17 @@
 """The OpenAPI 3.1 document, from the shapes that are served."""
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import models_json_schema
 
-from events.session import Direction, Outcome, Session, Status
+from events.session import Session
 from events.times import Utc
 from projections.agent_status import Agent, Figures
 from projections.feeds import Feed
 from projections.figures import FIGURES
-from projections.words import FORMS, SPREADSHEET, SWITCHES
+from projections.words import CURSOR, FORMS, SPREADSHEET, SWITCHES, WORDS
 
 Json = dict[str, Any]
 
@@ -94,9 +94,10 @@ class Bucket(Figures):
 
 
 class Series(Stamped):
-    """Answer of ``/api/v1/figures/series``."""
+    """Answer of ``/api/v1/figures/series``: at most 1,000 buckets; `next_from`: where those after them begin."""
 
     buckets: list[Bucket]
+    next_from: Utc | None
 
 
 class Durations(Stamped):
@@ -148,6 +149,24 @@ MODELS = (
 )
 
 
+SECURITY: Json = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A token of PROJECTIONS_API_TOKENS."},
+    "query": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "access_token",
+        "description": "The same, for what a browser opens by itself: the event stream and the files.",
+    },
+}
+PROBLEMS: Json = {
+    "400": "A parameter is unknown, given twice or not understood; `detail` says what to send",
+    "401": "No valid token; without PROJECTIONS_API_TOKENS none is wanted",
+    "403": "A masked token cannot search by number",
+    "404": "There is nothing by that name",
+    "503": "The database does not answer, or a limit is reached; try again after `Retry-After` seconds",
+}
+
+
 @cache
 def document() -> Json:
     """The whole document, as JSON values."""
@@ -156,73 +175,108 @@ def document() -> Json:
     )
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Callstream", "version": "1", "description": "Agent status and call log of 3CX systems."},
+        "info": {
+            "title": "Callstream",
+            "version": "1",
+            "description": "Agent status and call log of 3CX systems. Times are RFC 3339 in UTC; unknown is null.",
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
         "paths": _paths(),
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": SECURITY,
+            "responses": {
+                status: {
+                    "description": meaning,
+                    "content": {"application/problem+json": {"schema": _ref("Problem")}},
+                }
+                for status, meaning in PROBLEMS.items()
+            },
+            "headers": {
+                "ETag": {
+                    "description": "Weak, from `position`, the token's role and what is said; for `If-None-Match`",
+                    "schema": {"type": "string"},
+                }
+            },
         },
-        "security": [{}, {"token": []}],
+        "security": [{}, {"bearer": []}],
     }
 
 
 def _paths() -> Json:
     pbx, extension, session_id = (_in_path(name) for name in ("pbx", "extension", "session_id"))
+    then = _query("as_of", {"type": "string", "format": "date-time"}, "The view as it was known at that time")
     page = [
         *_filters(),
         _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
-        _query("cursor", {"type": "string"}),
+        _query("cursor", {"type": "string", "pattern": CURSOR}, "`next_cursor` of the page before"),
     ]
-    token = _query("access_token", {"type": "string"})
-    form = _query("form", {"enum": list(FORMS), "default": SPREADSHEET})
-    inferred = _query("include_inferred", {"type": "boolean", "default": False})
+    form = _query("form", {"enum": list(FORMS), "default": SPREADSHEET}, "`spreadsheet`: no cell runs as a formula")
+    inferred = _query("include_inferred", {"type": "boolean", "default": False}, "Averages count inferred ends, too")
     bucket = _query("bucket_s", {"type": "integer", "minimum": 1, "maximum": 2_678_400, "default": 900})
+    figures = " ".join(f"`{one.name}`: {one.meaning}" for one in FIGURES)
     return {
-        "/api/v1/agents": _get("Every agent and its status", "AgentList"),
-        "/api/v1/agents/{pbx}/{extension}": _get("One agent", "Agent", [pbx, extension], missing=True),
-        "/api/v1/feeds": _get("The state of every PBX's feed, why, and since when", "FeedList"),
-        "/api/v1/calls": _get("Calls, newest first by first receipt", "CallPage", page, searched=True),
-        "/api/v1/calls/{session_id}": _get("One call", "Session", [session_id], missing=True),
-        "/api/v1/calls/{session_id}/why": _get("What led to a call's state", "Why", [session_id], missing=True),
-        "/api/v1/calls.csv": _get("Calls as CSV", "text/csv", [*_filters(), form, token], searched=True),
+        "/api/v1/agents": _get("agents", "Every agent and its status", "AgentList", [then]),
+        "/api/v1/agents/{pbx}/{extension}": _get("agent", "One agent", "Agent", [pbx, extension, then], "404"),
+        "/api/v1/feeds": _get("feeds", "The state of every PBX's feed, why, and since when", "FeedList"),
+        "/api/v1/calls": _get("calls", "Calls, newest first by first receipt", "CallPage", [*page, then], "403"),
+        "/api/v1/calls/{session_id}": _get("call", "One call", "Session", [session_id, then], "404"),
+        "/api/v1/calls/{session_id}/why": _get("why", "What led to a call's state", "Why", [session_id], "404"),
+        "/api/v1/calls.csv": _get("calls-csv", "Calls as CSV", "text/csv", [*_filters(), form, then], "403"),
         "/api/v1/calls.ndjson": _get(
-            "Calls, one to a line", "application/x-ndjson", [*_filters(), token], searched=True
+            "calls-ndjson", "Calls, one to a line", "application/x-ndjson", [*_filters(), then], "403"
         ),
-        "/api/v1/figures": _get(
-            " ".join(f"{one.name}: {one.meaning}" for one in FIGURES),
-            "FiguresAnswer",
-            [*_filters(), inferred],
-            searched=True,
-        ),
+        "/api/v1/figures": _get("figures", figures, "FiguresAnswer", [*_filters(), inferred, then], "403"),
         "/api/v1/figures/series": _get(
-            "The figures by spans of time", "Series", [*_filters(), bucket, inferred], searched=True
+            "series", "The figures by spans of time", "Series", [*_filters(), bucket, inferred, then], "403"
         ),
-        "/api/v1/figures/durations": _get("How long calls lasted", "Durations", _filters(), searched=True),
-        "/api/v1/stream": _get(
-            "Server-sent events: `snapshot` (StreamSnapshot), then `change` (StreamChange) and `feeds` (StreamFeeds), "
-            "each with an id; `Last-Event-ID` resumes, with a new snapshot where the changes are not kept any more",
-            "text/event-stream",
-            [token],
+        "/api/v1/figures/durations": _get(
+            "durations", "How long calls lasted", "Durations", [*_filters(), then], "403"
         ),
-        "/health": _get("Whether the views can be read", "Health"),
+        "/api/v1/stream": _get("stream", STREAM, "text/event-stream", [RESUME]),
+        "/health": _get("health", "Whether the views can be read", "Health", is_open=True),
+        "/metrics": _get("metrics", "Prometheus", "text/plain", is_open=True),
+        "/openapi.json": _get("openapi", "This document", "object", is_open=True),
     }
+
+
+STREAM: Final = (
+    "Server-sent events: `snapshot` (StreamSnapshot), then `change` (StreamChange) and `feeds` (StreamFeeds), each "
+    "with an id; `Last-Event-ID` resumes, with a new snapshot where the changes are not kept any more"
+)
+RESUME: Final[Json] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The id of the last event that was received",
+}
+IN_QUERY: Final = ("text/event-stream", "text/csv", "application/x-ndjson")
+"""Whose token may stand in the query."""
 
 
 def _filters() -> list[Json]:
-    words: dict[str, list[str]] = {
-        "direction": [one.value for one in Direction],
-        "status": [one.value for one in Status],
-        "outcome": [one.value for one in Outcome],
-    }
-    texts = [_query(name, {"type": "string"}) for name in ("pbx", "agent", "number")]
-    moments = [_query(name, {"type": "string", "format": "date-time"}) for name in ("from", "to")]
-    switches = [_query(name, {"type": "boolean"}) for name in SWITCHES]
-    day = _query("day", {"type": "string", "format": "date"})
-    return [*texts, *(_query(name, {"enum": values}) for name, values in words.items()), *moments, day, *switches]
+    words = {name: [one.value for one in kind] for name, kind in WORDS.items()}
+    texts = [
+        _query("pbx", {"type": "string"}),
+        _query("agent", {"type": "string"}, "The agent's extension"),
+        _query("number", {"type": "string"}, "Of caller or callee, in any spelling"),
+    ]
+    times = {"type": "string", "format": "date-time"}
+    return [
+        *texts,
+        *(_query(name, {"enum": values}) for name, values in words.items()),
+        _query("from", times, "Calls that began then or later"),
+        _query("to", times, "Calls that began before"),
+        _query("day", {"type": "string", "format": "date"}, "Local date of the PBX on which the call began"),
+        *(_query(name, {"type": "boolean"}) for name in SWITCHES),
+    ]
 
 
-def _query(name: str, schema: Json) -> Json:
-    return {"name": name, "in": "query", "required": False, "schema": schema}
+def _query(name: str, schema: Json, meaning: str | None = None) -> Json:
+    described = {} if meaning is None else {"description": meaning}
+    return {"name": name, "in": "query", "required": False, "schema": schema, **described}
 
 
 def _in_path(name: str) -> Json:
@@ -230,25 +284,32 @@ def _in_path(name: str) -> Json:
 
 
 def _get(
-    summary: str, answer: str, parameters: list[Json] | None = None, *, missing: bool = False, searched: bool = False
+    operation: str, summary: str, shape: str, parameters: list[Json] | None = None, *errors: str, is_open: bool = False
 ) -> Json:
-    is_text = "/" in answer
-    content = {answer: {"schema": {"type": "string"}}} if is_text else {"application/json": {"schema": _ref(answer)}}
-    errors = ["400", "401", "503", *(["404"] if missing else []), *(["403"] if searched else [])]
+    """The operation; `shape`: a media type, or a schema's name; `is_open`: no token is wanted."""
+    is_json = "/" not in shape
+    schema = {"type": "object"} if shape == "object" else _ref(shape) if is_json else {"type": "string"}
+    is_tagged = is_json and not is_open
+    responses = {
+        "200": {
+            "description": "OK",
+            "content": {"application/json" if is_json else shape: {"schema": schema}},
+            **({"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}} if is_tagged else {}),
+        },
+        **({"304": {"description": "The client has it: its `If-None-Match` is the ETag"}} if is_tagged else {}),
+        **{
+            status: {"$ref": f"#/components/responses/{status}"}
+            for status in sorted([*errors, "503", *([] if is_open else ["400", "401"])])
+        },
+    }
+    security: list[Json] = [{}] if is_open else [{}, {"bearer": []}, *([{"query": []}] if shape in IN_QUERY else [])]
     return {
         "get": {
+            "operationId": operation,
             "summary": summary,
             "parameters": parameters or [],
-            "responses": {
-                "200": {"description": "OK", "content": content},
-                **{
-                    status: {
-                        "description": "Problem",
-                        "content": {"application/problem+json": {"schema": _ref("Problem")}},
-                    }
-                    for status in errors
-                },
-            },
+            "security": security,
+            "responses": responses,
         }
     }
 

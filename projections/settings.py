@@ -60,6 +60,7 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
         default=5_000, ge=0, description="Messages kept for clients that resume by Last-Event-ID."
     )
 
+    projections_exports_max: int = Field(default=4, ge=1, description="Files of calls sent at once; more get 503.")
     projections_targets: str = Field(
         default="", description="What is wanted of figures: [PBX:]FIGURE<=NUMBER or >=, comma-separated."
     )

@@ -7,7 +7,7 @@ Source: the WHATWG HTML standard, server-sent events.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -59,6 +59,7 @@ class Stream:
         self._history: deque[Message] = deque(maxlen=history_max)
         self._queues: dict[int, asyncio.Queue[Message | None]] = {}
         self._client = 0
+        self._latest: Message | None = None
 
     def publish(self, name: str, data: object) -> None:
         """Send to every client; call it while holding `lock`, right after the commit that the data tells of."""
@@ -79,7 +80,9 @@ class Stream:
             queue.put_nowait(None)
         self._queues.clear()
 
-    async def subscribe(self, last_event_id: str | None, snapshot: Snapshot, role: str = FULL) -> AsyncIterator[bytes]:
+    async def subscribe(
+        self, last_event_id: str | None, snapshot: Snapshot, role: str = FULL
+    ) -> AsyncGenerator[bytes, None]:
         """What one client is sent, for ever; raises TooManyClientsError before the first byte."""
         if len(self._queues) >= self._clients_max:
             raise TooManyClientsError
@@ -88,15 +91,21 @@ class Stream:
         async with self.lock:
             first = self._missed(last_event_id)
             if first is None:
-                first = [self._message("snapshot", await snapshot())]
+                first = [await self._snapshot_now(snapshot)]
             self._client += 1
             client = self._client
             self._queues[client] = queue
         return self._messages(client, first, queue, role)
 
+    async def _snapshot_now(self, snapshot: Snapshot) -> Message:
+        """The whole picture; the same for all who come before the next message: many come back at once."""
+        if self._latest is None or self._latest.number != self._number:
+            self._latest = self._message("snapshot", await snapshot())
+        return self._latest
+
     async def _messages(
         self, client: int, first: list[Message], queue: "asyncio.Queue[Message | None]", role: str
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         self._metrics.gauge("stream_clients").inc()
         try:
             yield f"retry: {RETRY_MS}\n\n".encode()

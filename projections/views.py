@@ -129,8 +129,9 @@ class Views:
     ) -> tuple[list[Json], Cursor | None]:
         """A page of calls, newest first, and where the next one begins (null: this was the last)."""
         parts = [
-            (await connection.execute(self.matching(wanted, source, after).limit(limit + 1))).all()
+            (await connection.execute(self.matching(part, source, after).limit(limit + 1))).all()
             for source in sources
+            for part in filters.by_side(wanted)
         ]
         rows = list(merge(*parts, key=lambda row: (row.first_received_at, row.session_id), reverse=True))
         page = [orjson.loads(row.document) for row in rows[:limit]]

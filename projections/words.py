@@ -16,3 +16,5 @@ SPREADSHEET: Final = "spreadsheet"
 RAW: Final = "raw"
 FORMS: Final = (SPREADSHEET, RAW)
 """Of a CSV: no cell runs as a formula, or every cell as it is."""
+CURSOR: Final = "^[0-9]{1,16}-[0-9a-zA-Z]{1,64}$"
+"""Of a page: microseconds of the last call's first receipt, and its session_id."""

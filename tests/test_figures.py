@@ -1,10 +1,12 @@
 """Numbers agree by construction: on both databases each figure is what its own rows add up to."""
 
-from datetime import timedelta
+import math
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
@@ -16,7 +18,7 @@ from projections.figures import FIGURES, Tally, figures_of, links_of
 from projections.settings import ProjectionsSettings
 from projections.store import Store
 from projections.stream import Stream
-from projections.tables import calls
+from projections.tables import agents, calls
 from tests.builders import T0
 from tests.test_views import put, some_calls, views_of
 
@@ -39,14 +41,15 @@ def client_of(store: Store, tmp_path: Path) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
 
 
-async def fill(store: Store, kinds: list[dict[str, Any]]) -> None:
+async def fill(store: Store, kinds: list[dict[str, Any]], base: datetime = T0) -> None:
     """Replace what is there by one call of each kind."""
     async with store.writing() as connection:
         await connection.execute(delete(calls))
+        await connection.execute(delete(agents))
     (told,) = some_calls(1)[:1]
     made = []
     for number, kind in enumerate(kinds):
-        began = T0 + timedelta(seconds=kind["began_s"])
+        began = base + timedelta(seconds=kind["began_s"])
         said = {"status": kind["status"], "outcome": kind["outcome"], "duration_s": kind["duration_s"]}
         session = told.event.session.model_copy(update={**said, "session_id": f"s{number}", "started_at": began})
         event = told.event.model_copy(update={"session": session, "session_id": f"s{number}"})
@@ -121,3 +124,28 @@ def test_an_average_leaves_inferred_ends_out_unless_asked_for() -> None:
     assert figures_of(tallies, include_inferred=True)["average_handling_s"] == 40
     assert "inferred=false" in str(links_of({})["average_handling_s"])
     assert links_of({"outcome": "missed"})["answered"] is None, "no call is both"
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kinds=st.lists(ENDED, max_size=12))
+async def test_api_event_stream_agents_and_prometheus_tell_the_same_numbers(
+    store: Store, tmp_path: Path, kinds: list[dict[str, Any]]
+) -> None:
+    await fill(store, kinds, datetime.now(UTC).replace(microsecond=0))
+    async with client_of(store, tmp_path) as client:
+        (streamed,) = (await views_of(store).snapshot())["figures"]
+        pbx, day = streamed.pop("pbx"), streamed.pop("day")
+        answer = (await client.get(f"/api/v1/figures?pbx={pbx}&day={day}")).json()
+        assert streamed == answer["figures"]
+        scraped = (await client.get("/metrics")).text
+        for name, value in answer["figures"].items():
+            gauge = f'threecx_projections_today{{figure="{name}",pbx="{pbx}"}}'
+            (line,) = [one for one in scraped.splitlines() if one.startswith(gauge)]
+            assert float(line.split()[-1]) == pytest.approx(math.nan if value is None else value, nan_ok=True)
+        told = (await client.get("/api/v1/agents")).json()["agents"]
+        for name in ("calls", "open", "answered", "missed", "not_answered", "talk_s", "inferred_ends"):
+            assert sum(agent["today"][name] for agent in told) == answer["figures"][name]
+            assert (
+                sum(one[name] for agent in told for one in agent["today"]["directions"].values())
+                == (answer["figures"][name])
+            )

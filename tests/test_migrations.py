@@ -54,7 +54,8 @@ async def schema_2(url: str, told: list[Told]) -> None:
     async with engine.begin() as connection:
         await connection.run_sync(make_schema_2)
         rows = [row_of(one, ZONES, ZONES[DEFAULT_PBX]) for one in folded(told).values()]
-        await connection.execute(calls.insert(), rows)
+        then = [{name: value for name, value in row.items() if not name.endswith("_key")} for row in rows]
+        await connection.execute(calls.insert(), then)
         old = [{"s": one["session_id"], "r": one["revision"], "e": one["event"]} for one in revision_rows(told)]
         await connection.execute(text("insert into revisions (session_id, revision, event) values (:s, :r, :e)"), old)
         await connection.execute(agents.insert(), agent_rows(rows))

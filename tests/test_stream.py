@@ -1,0 +1,179 @@
+"""The event stream: snapshot and changes in their documented shapes, resuming, and clients that do not read."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy.engine import make_url
+
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX, Pbx
+from events.serving import listen, serving
+from projections import stream as streams
+from projections import streaming
+from projections.access import MASKED
+from projections.api import Api, application
+from projections.feeds import Feeds
+from projections.openapi import StreamChange, StreamSnapshot
+from projections.settings import ProjectionsSettings
+from projections.store import open_store
+from projections.stream import Stream, TooManyClientsError
+from projections.views import Views
+from tests.builders import X
+from tests.test_views import put, some_calls
+from tests.waiting import eventually
+
+QUEUE_MAX = 5
+HISTORY_MAX = 20
+
+
+def stream_of(metrics: Metrics | None = None, clients_max: int = 2) -> Stream:
+    return Stream("life", metrics or Metrics("projections"), clients_max, QUEUE_MAX, HISTORY_MAX)
+
+
+async def picture() -> dict[str, Any]:
+    return {"calls": [{"caller": X}]}
+
+
+async def told(messages: AsyncIterator[bytes], count: int) -> list[tuple[str, str, Any]]:
+    """Id, event and data of the next messages."""
+    found: list[tuple[str, str, Any]] = []
+    while len(found) < count:
+        text = (await asyncio.wait_for(anext(messages), 5)).decode()
+        if text.startswith("id:"):
+            lines = dict(line.split(": ", 1) for line in text.strip().split("\n"))
+            found.append((lines["id"], lines["event"], json.loads(lines["data"])))
+    return found
+
+
+async def test_a_client_gets_a_snapshot_then_every_change_and_resumes_without_a_gap() -> None:
+    stream = stream_of()
+    messages = await stream.subscribe(None, picture)
+    stream.publish("change", {"n": 1})
+    stream.publish("change", {"n": 2})
+    assert [(name, data.get("n")) for _, name, data in await told(messages, 3)] == [
+        ("snapshot", None), ("change", 1), ("change", 2),
+    ]  # fmt: skip
+    await messages.aclose()
+    stream.publish("change", {"n": 3})
+    again = await stream.subscribe("life-1", picture)
+    assert [data["n"] for _, _, data in await told(again, 2)] == [2, 3]
+
+
+@pytest.mark.parametrize("last", ["other-1", "life-99", "life-x", "life-0", "", "\u00e9"])
+async def test_who_cannot_be_told_what_was_missed_gets_a_new_snapshot(last: str) -> None:
+    stream = stream_of()
+    for number in range(HISTORY_MAX + 5):
+        stream.publish("change", {"n": number})
+    ((identity, name, _),) = await told(await stream.subscribe(last, picture), 1)
+    assert (identity, name) == (f"life-{HISTORY_MAX + 5}", "snapshot")
+
+
+async def test_a_slow_client_is_dropped_at_its_limit_and_others_go_on() -> None:
+    metrics = Metrics("projections")
+    stream = stream_of(metrics)
+    slow, quick = await stream.subscribe(None, picture), await stream.subscribe(None, picture)
+    await told(slow, 1)
+    for number in range(QUEUE_MAX + 3):
+        stream.publish("change", {"n": number})
+        await told(quick, 1)
+    held = [data["n"] async for data in changes(slow)]
+    assert held == list(range(QUEUE_MAX)), "what waited is sent, then the stream ends"
+    assert metrics.counter("stream_clients_dropped_total")._value.get() == 1
+    assert [data["n"] for _, _, data in await told(await stream.subscribe("life-5", picture), 3)] == [5, 6, 7]
+
+
+async def changes(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    """The changes until the stream ends."""
+    async for message in messages:
+        text = message.decode()
+        if "event: change" in text:
+            yield json.loads(text.split("data: ", 1)[1])
+
+
+async def test_a_masked_client_never_sees_a_number_and_too_many_clients_are_refused() -> None:
+    stream = stream_of()
+    masked, full = await stream.subscribe(None, picture, MASKED), await stream.subscribe(None, picture)
+    stream.publish("change", {"calls": [{"caller": X, "recording_url": "x"}]})
+    assert X not in json.dumps(await told(masked, 2))
+    assert X in json.dumps(await told(full, 2))
+    with pytest.raises(TooManyClientsError):
+        await stream.subscribe(None, picture)
+
+
+async def test_many_who_come_at_once_cost_one_snapshot() -> None:
+    asked = 0
+
+    async def counted() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        return {}
+
+    stream = stream_of(clients_max=50)
+    await asyncio.gather(*(stream.subscribe(None, counted) for _ in range(50)))
+    assert asked == 1
+    stream.publish("feeds", {})
+    stream.close()
+    await stream.subscribe(None, counted)
+    assert asked == 2, "after a message the picture is another"
+
+
+async def test_a_stream_on_which_nothing_happens_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.02)
+    messages = await stream_of().subscribe(None, picture)
+    await told(messages, 1)
+    assert await asyncio.wait_for(anext(messages), 5) == b": keep-alive\n\n"
+
+
+async def test_snapshot_and_change_have_the_documented_shapes(tmp_path: Path) -> None:
+    store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"), "sessions")
+    await put(store, some_calls(1))
+    views = Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
+    snapshot = StreamSnapshot.model_validate(await views.snapshot())
+    assert snapshot.calls
+    assert [one.pbx for one in snapshot.figures] == [DEFAULT_PBX]
+    async with store.reading() as connection:
+        session = snapshot.calls[0].model_dump(mode="json")
+        change = await views.change(connection, [session], [(DEFAULT_PBX, "201")])
+    assert [agent.extension for agent in StreamChange.model_validate(change).agents] == ["201"]
+    await store.close()
+
+
+async def test_a_client_that_takes_nothing_from_its_socket_is_left_and_lets_go_of_all_it_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "SEND_S", 0.3)
+    metrics = Metrics("projections")
+    settings = ProjectionsSettings(data_dir=tmp_path)
+    store = await open_store(settings.database_url, "sessions")
+    stream = stream_of(metrics)
+    views = Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
+    listener = listen("127.0.0.1", 0, "PORT")
+    port = listener.getsockname()[1]
+    clients = metrics.gauge("stream_clients")._value
+    async with serving(application(Api(settings, views, stream, metrics), metrics), listener, 1, 10):
+        reader = socket.create_connection(("127.0.0.1", port))
+        reader.sendall(b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        await eventually(_value(clients.get), lambda seen: seen == 1)
+        for _ in range(QUEUE_MAX * 4):
+            stream.publish("change", {"filling": "x" * 2_000_000})
+            await asyncio.sleep(0.02)
+        await eventually(_value(clients.get), lambda seen: seen == 0)
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/api/v1/calls")).status_code == 200
+            assert (await client.head(f"http://127.0.0.1:{port}/api/v1/stream")).status_code == 200
+        reader.close()
+        stream.close()
+    await store.close()
+
+
+def _value(look: Any) -> Any:
+    async def value() -> Any:
+        return look()
+
+    return value
