@@ -167,3 +167,9 @@ def test_prometheus_names_the_jobs_as_the_alerts_ask_for_them() -> None:
         name for name, one in services.items() if one["metadata"]["labels"][selector["key"]] in selector["values"]
     ]
     assert sorted(chosen) == ["callstream-ingest", "callstream-processors", "callstream-projections"]
+
+
+def test_every_dashboard_is_in_the_config_map() -> None:
+    dashboards = {path.name for path in (ROOT / "deploy" / "grafana" / "dashboards").glob("*.json")}
+    assert set(every("overlays/production", "ConfigMap")["callstream-dashboards"]["data"]) == dashboards
+    assert len(dashboards) > 0

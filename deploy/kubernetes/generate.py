@@ -1,10 +1,8 @@
 """``python -m deploy.kubernetes.generate``: write the files that repeat what is decided elsewhere; a test compares.
 
-Topics from `events.topics`, users from `deploy.acls`, the PrometheusRule from deploy/prometheus/alerts.yaml, and the
-dashboards from deploy/grafana.
+Topics from `events.topics`, users from `deploy.acls`, the PrometheusRule from deploy/prometheus/alerts.yaml.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,19 +58,6 @@ def prometheus_rules() -> Iterator[Object]:
     yield _object("monitoring.coreos.com/v1", "PrometheusRule", "callstream", spec, namespace="callstream")
 
 
-def dashboards() -> Iterator[Object]:
-    """A ConfigMap for each dashboard."""
-    for path in sorted((DEPLOY / "grafana").rglob("*.json")):
-        text = json.dumps(json.loads(path.read_text("utf-8")), indent=1, ensure_ascii=False)
-        labels = {"grafana_dashboard": "1"}
-        yield {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": f"callstream-dashboard-{path.stem}", "namespace": "callstream", "labels": labels},
-            "data": {path.name: text},
-        }
-
-
 def _object(
     version: str, kind: str, name: str, spec: Object, namespace: str | None = None, labels: Object | None = None
 ) -> Object:
@@ -88,7 +73,6 @@ def files() -> dict[Path, str]:
         "strimzi/topics.yaml": kafka_topics(),
         "strimzi/users.yaml": kafka_users(),
         "monitoring/prometheus-rule.yaml": prometheus_rules(),
-        "monitoring/dashboards.yaml": dashboards(),
     }
     head = "# Generated: python -m deploy.kubernetes.generate\n"
     return {
