@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import accepting, latency, pairing, projecting, reading, replaying, state
+from bench import accepting, latency, pairing, projecting, reading, replaying, state, streaming
 from bench.report import Line, shown
 from deploy.local.broker import say_on_stderr
 from deploy.local.brokers import running
@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "projecting": projecting.measure,
     "latency": latency.measure,
     "reading": reading.measure,
+    "streaming": streaming.measure,
 }
 
 

@@ -118,9 +118,11 @@ class Stream:
                 except TimeoutError:
                     yield b": keep-alive\n\n"
                     continue
-                if waiting is None:
+                # What waits besides goes with it: the more there is to send, the less each costs.
+                together = [waiting, *(queue.get_nowait() for _ in range(queue.qsize()))]
+                yield b"".join(one.to(role) for one in together if one is not None)
+                if together[-1] is None:
                     return
-                yield waiting.to(role)
         finally:
             self._queues.pop(client, None)
             self._metrics.gauge("stream_clients").dec()

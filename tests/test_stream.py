@@ -40,14 +40,19 @@ async def picture() -> dict[str, Any]:
     return {"calls": [{"caller": X}]}
 
 
+def parsed(part: bytes) -> list[tuple[str, str, Any]]:
+    """Id, event and data of each message in what was sent at once."""
+    texts = [text for text in part.decode().split("\n\n") if text.startswith("id:")]
+    lines = [dict(line.split(": ", 1) for line in text.split("\n")) for text in texts]
+    return [(one["id"], one["event"], json.loads(one["data"])) for one in lines]
+
+
 async def told(messages: AsyncIterator[bytes], count: int) -> list[tuple[str, str, Any]]:
-    """Id, event and data of the next messages."""
+    """The next messages, that many."""
     found: list[tuple[str, str, Any]] = []
     while len(found) < count:
-        text = (await asyncio.wait_for(anext(messages), 5)).decode()
-        if text.startswith("id:"):
-            lines = dict(line.split(": ", 1) for line in text.strip().split("\n"))
-            found.append((lines["id"], lines["event"], json.loads(lines["data"])))
+        found += parsed(await asyncio.wait_for(anext(messages), 5))
+    assert len(found) == count
     return found
 
 
@@ -79,6 +84,7 @@ async def test_a_slow_client_is_dropped_at_its_limit_and_others_go_on() -> None:
     stream = stream_of(metrics)
     slow, quick = await stream.subscribe(None, picture), await stream.subscribe(None, picture)
     await told(slow, 1)
+    await told(quick, 1)
     for number in range(QUEUE_MAX + 3):
         stream.publish("change", {"n": number})
         await told(quick, 1)
@@ -90,10 +96,10 @@ async def test_a_slow_client_is_dropped_at_its_limit_and_others_go_on() -> None:
 
 async def changes(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
     """The changes until the stream ends."""
-    async for message in messages:
-        text = message.decode()
-        if "event: change" in text:
-            yield json.loads(text.split("data: ", 1)[1])
+    async for part in messages:
+        for _, name, data in parsed(part):
+            if name == "change":
+                yield data
 
 
 async def test_a_masked_client_never_sees_a_number_and_too_many_clients_are_refused() -> None:
