@@ -38,9 +38,10 @@ def document() -> dict[str, Any]:
         "properties": {"status": {"const": "accepted"}, "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"}},
     }
     told = {"$ref": "#/components/schemas/Told"}
-    event = _post("Accept a webhook.", "202", "On disk, synced.", accepted, _REFUSALS | _OF_EVENTS)
-    test = _post("Tell how a body would be read; nothing is recorded.", "200", "Read.", told, _REFUSALS)
-    pbx = {"name": "pbx", "in": "path", "required": True, "schema": {"type": "string"}}
+    event = _post("Accept a webhook.", "202", "On disk, synced.", accepted, _REFUSALS | _OF_EVENTS, _FIELDS)
+    # Whatever is sent is told how it is read: nothing is wrong here.
+    test = _post("Tell how a body would be read; nothing is recorded.", "200", "Read.", told, _REFUSALS, {})
+    pbx = {"name": "pbx", "in": "path", "required": True, "schema": {"type": "string"}, "example": "default"}
     schema = Explanation.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
     parts = schema.pop("$defs", {})
     schema["properties"]["status"] = {"const": "ok"}
@@ -68,16 +69,23 @@ def _refusals(which: dict[str, str]) -> dict[str, Any]:
     return {status: {"description": meaning, "content": content} for status, meaning in which.items()}
 
 
-def _post(summary: str, status: str, meaning: str, schema: dict[str, Any], refusals: dict[str, str]) -> dict[str, Any]:
+_FIELDS: Final[dict[str, Any]] = {"type": "object"}
+
+
+def _post(
+    summary: str,
+    status: str,
+    meaning: str,
+    schema: dict[str, Any],
+    refusals: dict[str, str],
+    body: dict[str, Any],
+) -> dict[str, Any]:
     return {
         "summary": summary,
         "security": [{"secret": []}],
         "requestBody": {
-            "required": False,
-            "content": {
-                "application/json": {"schema": {"type": "object"}},
-                "application/x-www-form-urlencoded": {"schema": {"type": "object"}},
-            },
+            "required": bool(body),
+            "content": {"application/json": {"schema": body}, "application/x-www-form-urlencoded": {"schema": body}},
         },
         "responses": {
             status: {"description": meaning, "content": {"application/json": {"schema": schema}}},
