@@ -3,7 +3,7 @@
 Its rules here: template-datasource, template-job, template-instance, template-on-time-change-reload, panel-datasource,
 panel-title-description, panel-units, panel-no-targets, target-job, target-instance, target-rate-interval,
 target-counter-agg, uneditable-dashboard. Its template-label-promql and target-promql are held by a real Prometheus in
-`python -m tests.observed`. Its rules on LogQL have nothing to judge here.
+`tests/test_observed.py`. Its rules on LogQL have nothing to judge here.
 """
 
 import json

@@ -46,6 +46,19 @@ CALLS: Final = Dashboard(
                     runbooks=("CallstreamFeedSilent",),
                 ),
                 Panel(
+                    "Figures of today",
+                    "The same as on the wallboard, over the calls that began on its local day; seconds and shares.",
+                    "none",
+                    (
+                        Query(
+                            f"max by (pbx, figure) (threecx_projections_today{{{PER_PBX}}})",
+                            "{{pbx}}: {{figure}}",
+                        ),
+                    ),
+                    "stat",
+                    24,
+                ),
+                Panel(
                     "Feeds",
                     "The state of each PBX's feed: live, quiet (it sends nothing), lagging, silent (nobody knows).",
                     "none",
