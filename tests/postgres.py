@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.local.broker import HOST, die_with_parent, free_port
@@ -33,9 +34,8 @@ def server() -> Iterator[str]:
     if given:
         yield given.rstrip("/")
     elif local:
-        # Not in pytest's own folder, which it keeps closed to other users.
-        with tempfile.TemporaryDirectory(prefix="callstream-postgres-") as folder, _child(local, Path(folder)) as url:
-            yield url
+        with own_cluster() as cluster:
+            yield cluster.url
     elif shutil.which("docker"):
         with _container() as url:
             yield url
@@ -43,33 +43,66 @@ def server() -> Iterator[str]:
         pytest.fail("no PostgreSQL: install it (Debian: apt-get install postgresql) or set TEST_POSTGRES_URL")
 
 
-@contextlib.contextmanager
-def _child(local: Path, folder: Path) -> Iterator[str]:
-    # PostgreSQL refuses to run as root: then it runs as whom its package made, else as nobody.
-    user = None
-    if os.geteuid() == 0:
-        names = {entry.pw_name for entry in pwd.getpwall()}
-        user = "postgres" if "postgres" in names else "nobody"
-        shutil.chown(folder, user)
-    data, port = folder / "data", free_port()
-    initdb = [str(local / "initdb"), "-D", str(data), "-U", "callstream", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder)
-    process = subprocess.Popen(
-        [str(local / "postgres"), "-D", str(data), "-h", HOST, "-p", str(port), "-k", str(folder), "-c", "fsync=off"],
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "log").open("ab"),
-        user=user,
-        cwd=folder,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call
-    )
-    try:
-        ready = [str(local / "pg_isready"), "-h", HOST, "-p", str(port), "-t", str(START_TIMEOUT_S)]
+class Cluster:
+    """A PostgreSQL of our own in a folder: started, killed with all its processes, started again on what it left."""
+
+    def __init__(self, local: Path, folder: Path) -> None:
+        """`local`: where its programs are."""
+        # PostgreSQL refuses to run as root: then it runs as whom its package made, else as nobody.
+        self._user: str | None = None
+        if os.geteuid() == 0:
+            names = {entry.pw_name for entry in pwd.getpwall()}
+            self._user = "postgres" if "postgres" in names else "nobody"
+            shutil.chown(folder, self._user)
+        self._local, self._folder, self._port = local, folder, free_port()
+        initdb = [str(local / "initdb"), "-D", str(folder / "data"), "-U", "callstream", "-A", "trust", "-E", "UTF8"]
+        subprocess.run([*initdb, "--no-sync"], check=True, capture_output=True, user=self._user, cwd=folder)
+        self.url = f"postgresql+asyncpg://callstream@{HOST}:{self._port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        arguments = ["-D", str(self._folder / "data"), "-h", HOST, "-p", str(self._port), "-k", str(self._folder)]
+        self._process = subprocess.Popen(
+            [str(self._local / "postgres"), *arguments, "-c", "fsync=off"],
+            stdout=subprocess.DEVNULL,
+            stderr=(self._folder / "log").open("ab"),
+            user=self._user,
+            cwd=self._folder,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call
+        )
+        ready = [str(self._local / "pg_isready"), "-h", HOST, "-p", str(self._port), "-t", str(START_TIMEOUT_S)]
         while subprocess.run(ready, capture_output=True, check=False).returncode:
-            assert process.poll() is None, (folder / "log").read_text()
-        yield f"postgresql+asyncpg://callstream@{HOST}:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster and each of its backends."""
+        processes = [psutil.Process(self._process.pid)]
+        processes += processes[0].children(recursive=True)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        psutil.wait_procs(processes[1:], timeout=START_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._process.terminate()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def own_cluster() -> Iterator[Cluster]:
+    """A running cluster of the test's own, to be killed."""
+    local = programs()
+    assert local is not None, "no PostgreSQL: install it (Debian: apt-get install postgresql)"
+    # Not in pytest's own folder, which it keeps closed to other users.
+    with tempfile.TemporaryDirectory(prefix="callstream-postgres-") as folder:
+        cluster = Cluster(local, Path(folder))
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ class At(NamedTuple):
 
 def session_records(count: int, partition: int = 1) -> list[InputRecord]:
     """The session events of so many calls, as records for the session topic."""
-    log = Log()
+    log = Log(instance=f"ingest-{partition}")  # other sessions on each partition
     for number in range(count):
         log.webhook(number * 5 + 1, start(str(200 + number % 9), f"+4122555{number:04}", t=number * 5))
         log.webhook(number * 5 + 4, end(str(200 + number % 9), f"+4122555{number:04}", t=number * 5 + 3, duration=2))
