@@ -373,10 +373,16 @@ class Journal:
 def open_journal(
     folder: Path, bytes_max: int, segment_bytes: int, disk: Disk | None = None
 ) -> tuple[Journal, Recovery]:
-    """Open or make the journal in `folder`; raises ConfigurationError when another process has it or it is unusable."""
+    """Open or make the journal in `folder`; raises ConfigurationError when another process has it or it is unusable.
+
+    What fails once is tried once more, as a group is: a single failing call of the disk's must not end the service.
+    """
     real = disk or RealDisk()
     try:
-        opened = open_folder(folder, real)
+        try:
+            opened = open_folder(folder, real)
+        except OSError:
+            opened = open_folder(folder, real)
         return Journal(folder, opened, bytes_max, segment_bytes, real), opened.recovery
     except OSError as error:
         message = f"DATA_DIR: the journal in {folder} cannot be used ({error.strerror}); make it writable, free space"

@@ -57,8 +57,10 @@ def lock_of(folder: Path) -> int:
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except BaseException as error:
         os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise
         message = f"DATA_DIR: another ingest process has the journal in {folder}; stop it or choose another DATA_DIR"
         raise ConfigurationError(message) from None
     return descriptor

@@ -135,6 +135,18 @@ async def test_a_failed_sync_is_tried_once_more_in_a_new_file_and_nobody_notices
         assert [payload for _, payload in await everything(journal)] == [b"before", b"during"]
 
 
+async def test_a_disk_that_fails_once_at_the_start_does_not_end_the_service_and_one_that_stays_broken_does(
+    tmp_path: Path,
+) -> None:
+    disk, failures = Failing(), iter([True])
+    disk.fails = lambda: next(failures, False)
+    async with running(tmp_path / "once", disk=disk) as journal:
+        await journal.append(b"taken")
+    disk.fails = lambda: True
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        open_journal(tmp_path / "broken", MEGABYTE, MEGABYTE, disk)
+
+
 async def test_a_disk_that_stays_broken_refuses_and_a_sequence_is_never_used_twice(tmp_path: Path) -> None:
     disk = Failing()
     async with running(tmp_path, disk=disk) as journal:
