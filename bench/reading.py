@@ -31,7 +31,7 @@ DAYS = 90
 AGENTS = 200
 PBXS = ("default", "geneva", "zurich")
 OPEN = 60
-REQUESTS = 300
+REQUESTS = int(os.environ.get("READING_REQUESTS", "300"))
 WARM_UP = 20
 SEED = 20261125
 

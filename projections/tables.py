@@ -81,7 +81,7 @@ calls = Table(
     # Everything that a day's figures are counted from: the rows themselves are not read.
     Index("calls_of_day", "pbx", "day", "extension", "direction", "outcome", "status", "duration_s"),
     Index("calls_linked", "linked_session_id"),
-    Index("calls_open", "status", "first_received_at"),
+    Index("calls_open", "status", "first_received_at", "session_id"),
 )
 revisions = Table(
     "revisions",

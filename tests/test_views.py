@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 
 from events.pbx import DEFAULT_PBX, Pbx
@@ -19,7 +19,7 @@ from projections.call_log import Told, folded, row_of
 from projections.facts import Asked, agent_facts
 from projections.feeds import FeedReason, Feeds
 from projections.figures import Tally
-from projections.filters import CallFilter
+from projections.filters import CallFilter, by_side
 from projections.folding import Advance, Position, agent_rows, revision_rows
 from projections.settings import ProjectionsSettings
 from projections.store import ForeignWriterError, Store, open_store
@@ -283,3 +283,23 @@ async def test_a_database_that_cannot_be_used_is_one_sentence_without_the_passwo
     assert complaint in str(raised.value)
     assert "canary" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (CallFilter(), "calls_newest_first"),
+        (CallFilter(status="open"), "calls_open (status=?)"),
+        (CallFilter(pbx="default"), "calls_of_pbx_newest_first (pbx=?)"),
+        (CallFilter(pbx="default", agent="201"), "calls_of_agent_newest_first (pbx=? AND extension=?)"),
+        (CallFilter(number=X), "calls_of_caller_newest_first (caller_key=?)"),
+    ],
+)
+async def test_a_page_is_read_in_the_order_of_an_index(tmp_path: Path, wanted: CallFilter, index: str) -> None:
+    store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"), "sessions")
+    async with store.reading() as connection:
+        page = views_of(store).matching(by_side(wanted)[0]).limit(101)
+        query = page.compile(connection.sync_connection, compile_kwargs={"literal_binds": True})
+        plan = [row.detail for row in await connection.execute(text(f"explain query plan {query}"))]
+    await store.close()
+    assert plan in ([f"SEARCH calls USING INDEX {index}"], [f"SCAN calls USING INDEX {index}"])
