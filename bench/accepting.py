@@ -1,10 +1,13 @@
 """Accepted (synced) webhooks per second and the time of the answer, against a bare 204 and a plain Kafka endpoint."""
 
 import asyncio
+import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
 
 from bench.load import Measured, at_rate, closed_loop, request
 from bench.report import Line, compared
@@ -16,6 +19,7 @@ from tests.system import System
 CONNECTIONS = 64
 SECONDS = 4.0
 ROUNDS = 3
+REQUESTS = 5_000
 RATE = 500
 STEADY_S = 6.0
 EVENT = "/webhook/3cx/call-event"
@@ -24,6 +28,11 @@ EVENT = "/webhook/3cx/call-event"
 def body(number: int) -> bytes:
     """An end, each a call of its own."""
     return json.dumps(end(callId=str(number), party=f"+4122{number:08}")).encode()
+
+
+@functools.cache
+def _made(number: int) -> bytes:
+    return request(EVENT, body(number))
 
 
 async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
@@ -42,8 +51,9 @@ async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
         await _listening(bare_port)
         await _listening(plain_port)
         for _ in range(ROUNDS):
-            ours = await _most(ours_port, b"202")
-            rounds.append((ours, await _most(bare_port, b"204"), await _most(plain_port, b"202")))
+            ours = await _most(ours_port, b"202", system.services["ingest"].pid)
+            bare = await _most(bare_port, b"204", peers[0].pid)
+            rounds.append((ours, bare, await _most(plain_port, b"202", peers[1].pid)))
         slow = await closed_loop(ours_port, lambda n: request(EVENT, body(n)), b"202", 1, SECONDS / 2)
         steady = await at_rate(ours_port, lambda n: request(EVENT, body(n)), b"202", RATE, STEADY_S)
     finally:
@@ -59,6 +69,12 @@ async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
         compared("accepted webhooks, synced (bare: 204)", "/s", [(ours.rate, bare.rate) for ours, bare, _ in rounds]),
         compared(
             "the same (bare: send_and_wait, acks=all)", "/s", [(ours.rate, peer.rate) for ours, _, peer in rounds]
+        ),
+        compared(
+            "CPU of the server for one (bare: 204)", "µs", [(_cost(ours), _cost(bare)) for ours, bare, _ in rounds]
+        ),
+        compared(
+            "the same (bare: send_and_wait, acks=all)", "µs", [(_cost(ours), _cost(peer)) for ours, _, peer in rounds]
         ),
         *(
             compared(
@@ -87,8 +103,19 @@ async def _with_kafka_away(kafka: KafkaSettings, folder: Path) -> Measured:
         system.kill()
 
 
-async def _most(port: int, expected: bytes) -> Measured:
-    return await closed_loop(port, lambda n: request(EVENT, body(n)), expected, CONNECTIONS, SECONDS)
+async def _most(port: int, expected: bytes, pid: int) -> Measured:
+    """As many as are answered; `cpu_s` is what the server `pid` spent on them, forwarding included."""
+    server = psutil.Process(pid)
+    before = server.cpu_times()
+    measured = await closed_loop(port, lambda n: _made(n % REQUESTS), expected, CONNECTIONS, SECONDS)
+    after = server.cpu_times()
+    measured.cpu_s = after.user + after.system - before.user - before.system
+    return measured
+
+
+def _cost(one: Measured) -> float:
+    """Microseconds of the server's CPU for one answer: unlike the rate, the same on a machine that others use, too."""
+    return one.cpu_s / len(one.answers_s) * 1e6
 
 
 def _peer(module: str, *arguments: str) -> "subprocess.Popen[bytes]":

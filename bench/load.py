@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Measured:
-    """Answers per second, the times of the answers in seconds, and how many were not as expected."""
+    """The times of the answers in seconds, how many were not as expected, and the server's CPU if it was looked at."""
 
     seconds: float
     answers_s: list[float] = field(default_factory=list)
     wrong: int = 0
+    cpu_s: float = 0.0
 
     @property
     def rate(self) -> float:
