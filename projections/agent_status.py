@@ -9,13 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import chain
+from typing import Final
 
 from pydantic import BaseModel
 
 from events.session import Direction
 from events.times import Utc
 from projections.feeds import FeedReason
-from projections.figures import Tally, figures_of, of_direction
+from projections.figures import Tally, figures_of
 
 
 class AgentState(StrEnum):
@@ -106,12 +108,22 @@ class AgentFacts:
     tallies: list[Tally] = field(default_factory=list)
 
 
+NO_CALLS: Final = Figures()
+"""Most agents have no call of most directions."""
+
+
 def today_of(day: str, tallies: Iterable[Tally]) -> Today:
     """The day's figures, from the tallies."""
-    known = list(tallies)
-    directions = {one.value: figures_of(of_direction(known, one)) for one in Direction}
-    counts = {name: directions[name]["calls"] for name in ("inbound", "outbound", "internal")}
-    return Today.model_validate({"day": day, **figures_of(known), **counts, "directions": directions})
+    known: dict[str, list[Tally]] = {}
+    for tally in tallies:
+        known.setdefault(tally.direction, []).append(tally)
+    directions = {
+        one.value: Figures.model_validate(figures_of(known[one.value])) if one.value in known else NO_CALLS
+        for one in Direction
+    }
+    counts = {name: directions[name].calls for name in ("inbound", "outbound", "internal")}
+    whole = figures_of(chain.from_iterable(known.values()))
+    return Today.model_validate({"day": day, **whole, **counts, "directions": directions})
 
 
 def agent_of(facts: AgentFacts, moment: Moment) -> Agent:

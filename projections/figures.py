@@ -129,11 +129,6 @@ def links_of(given: Rows, *, include_inferred: bool = False, as_of: str | None =
     return found
 
 
-def of_direction(tallies: Iterable[Tally], direction: str) -> list[Tally]:
-    """The tallies of one direction."""
-    return [tally for tally in tallies if tally.direction == direction]
-
-
 @cache
 def _counting(
     direction: str,
