@@ -35,6 +35,7 @@ class Prey:
     def __init__(self, kafka: KafkaSettings, folder: Path, url: str, seed: int, lives: int) -> None:
         """`url`: of an empty database; `lives`: for so many there are records."""
         self.system = System(kafka, folder, PROJECTIONS_DATABASE_URL=url, PROJECTIONS_BATCH_RECORDS_MAX="7")
+        self.system.environment["PROJECTIONS_PORT"] = "0"  # nobody asks it, and a fixed one may be taken between lives
         self._kafka, self._url = kafka, url
         self._rng = Random(seed)
         self._records = session_records(lives * RECORDS_A_LIFE // 6 + 10, PARTITION)
@@ -66,6 +67,8 @@ class Prey:
         """Wait until the views stand there, or further."""
 
         async def position() -> int:
+            service = self.system.services["projections"]
+            assert service.returncode is None, f"ended by itself: {service.log.read_text('utf-8', 'replace')[-500:]}"
             try:
                 found = (await store.positions()).get(PARTITION)
             except (SQLAlchemyError, OSError):
