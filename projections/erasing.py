@@ -113,11 +113,15 @@ async def _sweep_page(
 
 
 async def _overwritten(store: Store) -> None:
-    """SQLite: what the file still held of the old rows; PostgreSQL: its next vacuum does it, begun here."""
+    """SQLite: the file is written anew; PostgreSQL: its next vacuum overwrites the rows, begun here.
+
+    Whatever `secure_delete` says, SQLite's pages keep bytes of what stood in them before a row moved.
+    """
     async with store.engine.connect() as connection:
         plain = await connection.execution_options(isolation_level="AUTOCOMMIT")
         if plain.dialect.name == "sqlite":
             await plain.execute(text("commit"))
+            await plain.execute(text("vacuum"))
             await plain.execute(text("pragma wal_checkpoint(truncate)"))
         else:
             await plain.execute(text("vacuum calls, revisions"))

@@ -243,12 +243,10 @@ async def test_a_rebuild_needs_no_running_service_and_a_migration_ends_the_way_b
     await site.rebuild()
     assert await site.differs() == []
     async with site.store.writing() as connection:
-        await connection.execute(text("update alembic_version set version_num = '3'"))
         names = await connection.run_sync(index_names)
         assert all("__" in name for name in names), "a rebuilt version's indexes have names of their own"
-        for name in names:
-            if name.startswith(("revisions_known", "calls_of_agent_newest_first")):
-                await connection.execute(text(f"drop index {name}"))
+        # The last migration once more: it makes an index anew, and needs it under its plain name.
+        await connection.execute(text("update alembic_version set version_num = '6'"))
     url = site.store.engine.url
     again = await open_store(url, site.topic)
     tables = await site.tables()
