@@ -4,7 +4,7 @@ Only functions that the processors call are wrapped, from outside: the product k
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -101,7 +101,7 @@ def _mark_commit(reached: Reached) -> None:
 
 def _mark_takeover(reached: Reached) -> None:
     fenced, start = InitPIDHandler.handle_response, AIOKafkaProducer.start
-    restore, seek = Task.restore, AIOKafkaConsumer.seek
+    restore_all, seek = Task.restore_all, AIOKafkaConsumer.seek
 
     def fencing(self: Any, response: Any) -> Any:
         reached("fence-answered")
@@ -111,9 +111,10 @@ def _mark_takeover(reached: Reached) -> None:
         await start(self)
         reached("producer-started")
 
-    def restoring(self: Task, key: bytes, value: bytes | None) -> None:
-        restore(self, key, value)
-        reached("changelog-read")
+    def restoring(self: Task, records: Iterable[Any]) -> None:
+        for record in records:
+            restore_all(self, (record,))
+            reached("changelog-read")
 
     def seeking(self: Any, *given: Any) -> None:
         reached("before-seek")
@@ -121,5 +122,5 @@ def _mark_takeover(reached: Reached) -> None:
 
     InitPIDHandler.handle_response = fencing
     AIOKafkaProducer.start = starting
-    Task.restore = restoring  # type: ignore[method-assign]  # that is the point
+    Task.restore_all = restoring  # type: ignore[method-assign]  # that is the point
     AIOKafkaConsumer.seek = seeking
