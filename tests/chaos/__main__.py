@@ -64,7 +64,11 @@ def main() -> int:
     report = asyncio.run(run.go(given.rest))
     tell(report)
     if report.violations:
-        print(f"evidence: {folder}\nagain: python -m tests.chaos {' '.join(sys.argv[1:])} --seed {given.seed}")
+        only = "".join(f" --only '{kind}'" for kind in given.only or ())
+        print(
+            f"evidence: {folder}\nagain: python -m tests.chaos --seed {given.seed} --faults {given.faults}"
+            f" --brokers {given.brokers} --rate {given.rate:g} --rest {given.rest:g} --longest {given.longest:g}{only}"
+        )
         return 1
     if given.folder is None:
         shutil.rmtree(folder)
