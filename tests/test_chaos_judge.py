@@ -14,8 +14,9 @@ from processors.task import Task
 from tests.builders import T0
 from tests.chaos import verdict
 from tests.chaos.ledger import Attempt, Ledger, attempts_of
-from tests.chaos.plan import KINDS, plan
+from tests.chaos.plan import KINDS, OF_THREE, plan
 from tests.chaos.reference import PROGRESS, Expected, Fold, Json, Raw, expect, folded
+from tests.chaos.run import Run
 from tests.chaos.traffic import Traffic
 from tests.simulation.faults import PBXS, feed_of
 
@@ -231,7 +232,8 @@ def test_a_plan_is_the_same_again_and_has_every_kind() -> None:
     seed = Random().randrange(10**6)
     faults = plan(seed, 40, longest_s=5, brokers=3)
     assert faults == plan(seed, 40, longest_s=5, brokers=3)
-    assert {fault.kind for fault in faults} == set(KINDS)
+    assert {fault.kind for fault in faults} == {*KINDS, *OF_THREE}
+    assert all(hasattr(Run, "_" + fault.kind.replace(" ", "_")) for fault in faults)
     assert max(fault.seconds for fault in faults if fault.kind != "clock") <= 8.0
 
 

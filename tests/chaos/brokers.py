@@ -11,7 +11,7 @@ from pathlib import Path
 from deploy.local.broker import HOST, Broker, free_port, resolve_jars, single_node, wait_until_answering
 from tests.chaos.proxy import Way
 
-HEAP_MB = 384
+HEAP_MB = 256
 
 
 class Node(Broker):
@@ -82,6 +82,10 @@ class Cluster:
         self.nodes = [Node(folder / f"kafka-{number}", number, list(ways)) for number in range(1, nodes + 1)]
         self._ways = ways
         self._servers: list[asyncio.Server] = []
+
+    def node(self, number: int) -> Node:
+        """The node of that number, from 1."""
+        return self.nodes[number - 1]
 
     @property
     def bootstrap_servers(self) -> str:

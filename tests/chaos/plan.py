@@ -26,12 +26,14 @@ KINDS = (
     "rolling restart", "double",
 )  # fmt: skip
 """Every kind; SIGKILL of a service, the most usual one, three times as often."""
+OF_THREE = ("kill leaders", "kill coordinator", "kill all brokers")
+"""With three brokers: the node that leads most partitions, the one that decides on transactions, all at once."""
 
 
 def plan(seed: int, faults: int, *, longest_s: float, brokers: int, only: Sequence[str] | None = None) -> list[Fault]:
     """So many faults; the first ones are one of each kind in random order, the rest by chance."""
     random = Random(seed)
-    possible = tuple(only or KINDS)
+    possible = tuple(only or (KINDS if brokers == 1 else (*KINDS, *OF_THREE)))
     kinds = sorted(set(possible))
     random.shuffle(kinds)
     while len(kinds) < faults:
@@ -51,6 +53,7 @@ def _fault(random: Random, kind: str, longest_s: float, brokers: int) -> Fault:
         **dict.fromkeys(("kill", "freeze"), (random.choice(SERVICES), spell_s)),
         **dict.fromkeys(("kill broker", "freeze broker"), (node, spell_s)),
         **dict.fromkeys(("cut", "stall", "stall answers", "slow"), (random.choice(WAYS), spell_s)),
+        **dict.fromkeys(OF_THREE, ("", spell_s)),
         "kill database": ("postgres", spell_s),
         "reset": (random.choice(WAYS), 0.0),
         "lose commit answers": ("processors", 0.0),

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from events.kafka import discard, transactional_producer
 from tests.chaos import verdict
+from tests.chaos.brokers import Node
 from tests.chaos.follower import Follower
 from tests.chaos.ledger import Attempt, Ledger, attempts_of
 from tests.chaos.plan import Fault
@@ -126,14 +127,28 @@ class Run:
         self.site.send(fault.target, signal.SIGCONT)
 
     async def _kill_broker(self, fault: Fault) -> None:
-        node = self.site.cluster.nodes[int(fault.target[-1]) - 1]
-        node.kill()
-        await asyncio.sleep(fault.seconds)
-        node.spawn()
-        await asyncio.to_thread(node.wait)
+        await self._kill_nodes([self.site.cluster.node(int(fault.target[-1]))], fault.seconds)
+
+    async def _kill_leaders(self, fault: Fault) -> None:
+        await self._kill_nodes([self.site.cluster.node(await self.site.leader())], fault.seconds)
+
+    async def _kill_coordinator(self, fault: Fault) -> None:
+        await self._kill_nodes([self.site.cluster.node(await self.site.coordinator())], fault.seconds)
+
+    async def _kill_all_brokers(self, fault: Fault) -> None:
+        await self._kill_nodes(self.site.cluster.nodes, fault.seconds)
+
+    async def _kill_nodes(self, nodes: Sequence[Node], seconds: float) -> None:
+        for node in nodes:
+            node.kill()
+        await asyncio.sleep(seconds)
+        for node in nodes:
+            node.spawn()
+        for node in nodes:
+            await asyncio.to_thread(node.wait)
 
     async def _freeze_broker(self, fault: Fault) -> None:
-        node = self.site.cluster.nodes[int(fault.target[-1]) - 1]
+        node = self.site.cluster.node(int(fault.target[-1]))
         node.signal(signal.SIGSTOP)
         await asyncio.sleep(fault.seconds)
         node.signal(signal.SIGCONT)

@@ -4,13 +4,15 @@ import asyncio
 import re
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from deploy.local.broker import free_port
 from events.kafka import KafkaSettings, committed_reader, connection, ensure_topics
@@ -146,15 +148,39 @@ class Site:
     async def caught_up(self, timeout_s: float) -> None:
         """Wait until what is in the log now has gone through pairing into both views; raises TimeoutError."""
         topics = self.kafka.topic_set
-        admin = AIOKafkaAdminClient(**connection(self.kafka), request_timeout_ms=10_000)
+        stages = ["projections-postgres", "projections-sqlite", "processors"]
         async with asyncio.timeout(timeout_s):
-            await admin.start()
-            try:
-                await self._past(admin, "processors", topics.webhooks)
-                await self._past(admin, "projections-sqlite", topics.call_sessions)
-                await self._past(admin, "projections-postgres", topics.call_sessions)
-            finally:
-                await admin.close()
+            while stages:
+                try:
+                    async with self._asking() as admin:
+                        topic = topics.webhooks if stages[-1] == "processors" else topics.call_sessions
+                        await self._past(admin, stages[-1], topic)
+                        stages.pop()
+                except KafkaError:  # a node has gone, or its successor is not there yet
+                    await asyncio.sleep(0.2)
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(**connection(self.kafka), request_timeout_ms=10_000)
+        await admin.start()
+        try:
+            yield admin
+        finally:
+            await admin.close()
+
+    async def leader(self) -> int:
+        """The number of the node that leads most partitions of the two big topics."""
+        topics = self.kafka.topic_set
+        async with self._asking() as admin:
+            found = await admin.describe_topics([topics.webhooks, topics.call_sessions])
+        leaders = Counter(int(partition["leader"]) for topic in found for partition in topic["partitions"])
+        return leaders.most_common(1)[0][0]
+
+    async def coordinator(self) -> int:
+        """The number of the node that decides on the first partition's transactions."""
+        async with self._asking() as admin:
+            identity = f"processors-{self.kafka.topic_set.webhooks}-0"
+            return int(await admin.find_coordinator(identity, coordinator_type=1))
 
     async def _past(self, admin: AIOKafkaAdminClient, group: str, topic: str) -> None:
         ends = await self.ends(topic)
