@@ -117,18 +117,28 @@ def find_instance(folder: Path) -> str | None:
     if not paths:
         return None
     try:
-        said = segments.instance_in((folder / "instance").read_bytes())
+        own = (folder / "instance").read_bytes()
     except FileNotFoundError:
-        said = None
+        own = b""
+    said = segments.instance_in(own)
     heads = []
     for path in paths:
         with path.open("rb") as file:
             heads.append((recovery.first_of(path.name) or 0, file.read(segments.HEADER_LENGTH)))
+    _refuse_a_newer_format(folder, own, [head for _, head in heads])
     named = {name for _, head in heads if (name := segments.instance_in(head)) is not None}
     if said is not None and named <= {said}:
         return said
     files = [(recovery.first_of(path.name) or 0, read_whole(path)) for path in paths]
     return recovery.instance_of(said, files)
+
+
+def _refuse_a_newer_format(folder: Path, own: bytes, heads: list[bytes]) -> None:
+    """Raise ConfigurationError for what a newer release wrote; a single header that says so is damage."""
+    said = segments.newer_version_in(own)
+    if said is not None and said in map(segments.newer_version_in, heads):
+        message = f"the journal in {folder} has format {said}, this release knows up to {segments.FILE_VERSION}"
+        raise ConfigurationError(f"DATA_DIR: {message}; start the newer release until Kafka has all of the journal")
 
 
 def _new_instance(folder: Path, disk: Disk) -> str:

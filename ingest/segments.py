@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-FILE_MAGIC: Final = b"3CXJRNL1"
+FILE_KIND: Final = b"3CXJRNL"
+FILE_VERSION: Final = 1
+"""It grows with each change that the release before cannot read; the instance's file is then written anew, too."""
+FILE_MAGIC: Final = FILE_KIND + b"%d" % FILE_VERSION
 INSTANCE_LENGTH: Final = 32
 HEADER_LENGTH: Final = len(FILE_MAGIC) + INSTANCE_LENGTH
 MARKER: Final = b"\xf3\xc3\x9a\x01"
@@ -41,6 +44,13 @@ class Damaged:
 def header(instance: str) -> bytes:
     """The first bytes of a segment; `instance` is 32 hex digits."""
     return FILE_MAGIC + instance.encode("ascii")
+
+
+def newer_version_in(data: bytes) -> int | None:
+    """The format that a header tells when it is newer than ours; a damaged header can look like one."""
+    told = data[len(FILE_KIND) : len(FILE_MAGIC)]
+    version = int(told) if data.startswith(FILE_KIND) and told.isdigit() else FILE_VERSION
+    return version if version > FILE_VERSION else None
 
 
 def instance_in(data: bytes) -> str | None:

@@ -8,6 +8,8 @@ The value of a call is a head of fixed size and a JSON list. The head says all t
 a million lists is read before an event needs it: whether the call is open, since when (in live time) it is what it is,
 its session id, and names by which its agent and its external party are found. The other values are JSON lists whose
 first item is the kind; so were those of calls once (``["call", …]``), and they are still read.
+
+The partition's record tells the schema of the values; of a newer one than this release knows nothing is read.
 """
 
 import struct
@@ -26,6 +28,11 @@ from processors.live_time import Instance, LiveTime
 _OPTIONS = orjson.OPT_UTC_Z
 _DIRECTIONS: Final = {one.value: one for one in Direction}
 
+SCHEMA: Final = 2
+"""Of the values that this release writes: 1, which no record tells, had lists alone; 2: a call has a head.
+
+It grows with each change that the release before cannot read, so that such a release refuses in a sentence.
+"""
 HEAD: Final = struct.Struct(">B20sII")
 """State; since when it is that (8 bytes, µs of live time) and session id (12 bytes); the agent's and party's names."""
 OPEN: Final = ord("O")
@@ -60,7 +67,7 @@ class Position:
 
 
 class ChangelogError(ValueError):
-    """A changelog record that this version did not write: the state cannot be trusted, and the process must stop."""
+    """The changelog is not one that this release can go on from: the process must stop; the message says what to do."""
 
 
 def email_key(email: Email) -> bytes:
@@ -145,6 +152,7 @@ def encode_position(position: Position) -> bytes:
         [
             "partition",
             {
+                "schema": SCHEMA,
                 "next_offset": position.next_offset,
                 "live_us": clock.live_us,
                 "head_us": clock.head_us,
@@ -169,6 +177,8 @@ def decode(value: bytes) -> Call | Email | Position:
                 return _position(*said)
             case other:
                 raise ValueError(f"unknown kind {other!r}")
+    except ChangelogError:
+        raise
     except _UNREADABLE as error:
         raise refused(error) from error
 
@@ -192,8 +202,12 @@ _UNREADABLE: Final = (ValueError, KeyError, TypeError, AttributeError, IndexErro
 def refused(error: Exception) -> ChangelogError:
     """What to say of a value that this version cannot read."""
     return ChangelogError(
-        f"unreadable changelog record, perhaps of another version; replay into a new set of topics: {error!r}"
+        f"the changelog has a record that this release cannot read ({type(error).__name__}), perhaps of another one;"
+        f" start that release, or {_OTHERWISE}"
     )
+
+
+_OTHERWISE: Final = "replay into a new set of topics (python -m processors replay) and go on there"
 
 
 def _at(text: str | None) -> datetime | None:
@@ -246,6 +260,12 @@ def _end(said: list[Any]) -> Ended | Inferred:
 
 
 def _position(said: dict[str, Any]) -> Position:
+    schema = said.get("schema", 1)
+    if schema > SCHEMA:
+        raise ChangelogError(
+            f"the changelog has schema {schema}, of a newer release; this one knows up to {SCHEMA}:"
+            f" start the newer one again, or {_OTHERWISE}"
+        )
     instances = {name: Instance(last_us, live_us) for name, last_us, live_us in said["instances"]}
     return Position(
         next_offset=said["next_offset"],

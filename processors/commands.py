@@ -18,8 +18,9 @@ from typing import Final
 
 from events.commands import run_command
 from events.serving import run
-from events.settings import ConfigurationError
+from events.settings import ConfigurationError, exit_with
 from processors import app, letters
+from processors.changelog import ChangelogError
 from processors.diff import diff
 from processors.replay import StoppedError, replay
 from processors.settings import ProcessorsSettings
@@ -30,13 +31,15 @@ STOPPED: Final = 1
 def main(arguments: Sequence[str]) -> None:
     """Run what the arguments say; ends the process with its exit status."""
     options = _parser().parse_args(arguments)
-    if options.command is None:
-        run("processors", ProcessorsSettings, app.main)
     try:
+        if options.command is None:
+            run("processors", ProcessorsSettings, app.main)
         run_command("processors", options.command, ProcessorsSettings, lambda settings: _work(settings, options))
     except StoppedError as error:
         sys.stderr.write(f"processors {options.command}: {error}\n")
         sys.exit(STOPPED)
+    except ChangelogError as error:
+        exit_with("processors", ConfigurationError(str(error)))
 
 
 async def _work(settings: ProcessorsSettings, options: argparse.Namespace) -> int:

@@ -103,6 +103,20 @@ def test_a_value_of_another_version_stops_the_process_and_says_so(value: bytes) 
         changelog.decode(value)
 
 
+def test_the_partition_tells_the_schema_and_nothing_is_read_of_a_newer_one_than_is_known() -> None:
+    written = changelog.encode_position(Position(7, LiveTime(), {}, {}))
+    kind, said = orjson.loads(written)
+    assert said["schema"] == changelog.SCHEMA
+    newer = orjson.dumps([kind, said | {"schema": changelog.SCHEMA + 1, "next_offset": ["told", "otherwise"]}])
+    task = new_task()
+    task.restore(b"default/" + b"0" * changelog.SESSION_ID_CHARACTERS, b"a form of the future")
+    task.restore(changelog.position_key(0), newer)
+    with pytest.raises(ChangelogError, match=f"has schema {changelog.SCHEMA + 1}, of a newer release; .* up to"):
+        task.restored()
+    earlier = orjson.dumps([kind, {name: value for name, value in said.items() if name != "schema"}])
+    assert changelog.decode(earlier) == changelog.decode(written)
+
+
 def test_a_call_whose_times_are_broken_is_refused() -> None:
     kept = folded(run(Log().webhook(1, start()).records).batches)
     value = next(value for key, value in kept.items() if b"_partition" not in key)

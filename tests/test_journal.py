@@ -244,6 +244,21 @@ async def test_a_damaged_name_in_one_place_costs_no_record(tmp_path: Path) -> No
         path.write_bytes(whole)
 
 
+async def test_a_journal_of_a_newer_format_is_refused_and_one_wrong_header_is_damage(tmp_path: Path) -> None:
+    async with running(tmp_path) as journal:
+        await journal.append(b"x")
+    newer = segments.FILE_KIND + b"%d" % (segments.FILE_VERSION + 1)
+    for path, is_refused in ((tmp_path / "instance", False), (next(tmp_path.glob("*.segment")), True)):
+        path.write_bytes(newer + path.read_bytes()[len(newer) :])
+        if not is_refused:
+            async with running(tmp_path) as again:
+                assert [payload for _, payload in await everything(again)] == [b"x"]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigurationError, match="has format 2, this release knows up to 1; start the newer release"):
+        open_journal(tmp_path, MEGABYTE, 64 * 1024)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 async def test_a_segment_with_damage_is_set_aside_not_deleted(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
         for number in range(5):

@@ -15,6 +15,7 @@ from events import envelope
 from events.kafka import KafkaSettings
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
+from processors.changelog import position_key
 from processors.rules import Rules
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
@@ -102,6 +103,21 @@ async def test_sessions_equal_the_pure_core_byte_for_byte(kafka: KafkaSettings, 
     await done(kafka, records)
     assert await found(kafka) == expected(records)
     assert service.stop() == 0
+
+
+async def test_a_changelog_of_a_newer_release_is_refused_in_one_sentence_and_nothing_is_written(
+    kafka: KafkaSettings, processors: Start
+) -> None:
+    newer = b'["partition",{"schema":99}]'
+    await append(kafka, [InputRecord(2, 0, position_key(2), newer, ())], kafka.topic_set.changelog)
+    await append(kafka, traffic(3))
+    service = processors()
+    await eventually(partial(asyncio.to_thread, lambda: service.returncode), lambda seen: seen is not None)
+    assert service.returncode == 2
+    sentence = service.log.read_text().splitlines()[-1]
+    assert sentence.startswith("processors: the changelog has schema 99, of a newer release; this one knows up to ")
+    assert "replay" in sentence
+    assert 2 not in await found(kafka)
 
 
 async def test_kills_in_the_middle_of_calls_lose_and_double_nothing(kafka: KafkaSettings, processors: Start) -> None:
