@@ -26,6 +26,8 @@ class Type(Word):
     CALL_CORRECTED = "call.corrected"
     FEED_PROGRESS = "threecx.feed.progress"
     CALLS_POLLED = "threecx.calls.polled"
+    CALLS_LISTED = "threecx.calls.listed"
+    CALLS_RECORDED = "threecx.calls.recorded"
 
 
 class EnvelopeError(ValueError):

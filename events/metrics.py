@@ -95,7 +95,7 @@ PROCESSORS: Final = (
         "counter",
         "records_total",
         "Records of threecx.webhooks consumed, by kind.",
-        (one_of("kind", ("start", "end", "tick", "unreadable")),),
+        (one_of("kind", ("start", "end", "tick", "listing", "unreadable")),),
     ),
     Metric("counter", "session_events_total", "Session events written, by type.", (CALL_EVENT,)),
     Metric("counter", "decisions_total", "Session events written, by the rule that decided.", (REASON,)),
@@ -103,7 +103,7 @@ PROCESSORS: Final = (
         "counter",
         "repeats_total",
         "Records that were recognised as repeats and led to nothing: forwarded twice, or the same start or end again.",
-        (one_of("kind", ("sequence", "start", "end")),),
+        (one_of("kind", ("sequence", "start", "end", "listing")),),
     ),
     Metric(
         "counter",
@@ -197,6 +197,7 @@ POLLER: Final = (
     Metric("gauge", "active_calls", "Active calls in the last good answer.", (PBX,)),
     Metric("gauge", "token_renewals", "Tokens asked for since the poller began.", (PBX,)),
     Metric("gauge", "last_good_timestamp_seconds", "When the last good answer was there.", (PBX,)),
+    Metric("counter", "lists_told_total", "Lists of active calls written for the processors, as a witness.", (PBX,)),
     Metric("counter", "writes_failed_total", "Observations that could not be written to Kafka.", (PBX,)),
 )
 CATALOGUE: Final[Mapping[Service, tuple[Metric, ...]]] = {

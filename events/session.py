@@ -67,6 +67,7 @@ class EndReason(Word):
     SUPERSEDED = "superseded"
     MOVED = "moved"
     PARTY_LEFT = "party_left"
+    ABSENT_FROM_PBX = "absent_from_pbx"
 
 
 class Agent(Shape):

@@ -39,6 +39,7 @@ class Reason(Word):
     SUPERSEDED = "superseded"
     MOVED = "moved"
     PARTY_LEFT = "party_left"
+    ABSENT_FROM_PBX = "absent_from_pbx"
 
 
 class Change(Shape):

@@ -69,6 +69,22 @@ class Superseded(NamedTuple):
     began: Began
 
 
+class Listed(NamedTuple):
+    """What the PBX's lists of active calls say of an open call that was in one; see `witness`.
+
+    `id`: under which it was first listed. `as_of_us`: it was listed at this live time; a later list that has it, too,
+    is noted only when a deadline asks. `seen_at`: when the last list with this id was asked for; null: the latest has
+    it. `absent`: the first list without the call; null: the latest has it, or what may be it under another id.
+    `suspect_us`: the live time of the second such list in a row; from then the grace runs.
+    """
+
+    id: str
+    as_of_us: int
+    seen_at: datetime | None = None
+    absent: Origin | None = None
+    suspect_us: int | None = None
+
+
 class Call(NamedTuple):
     """One call of one agent. At least one of `began` and `ended` is there; open means that there is no end at all.
 
@@ -93,6 +109,7 @@ class Call(NamedTuple):
     revision: int
     first_received_at: datetime
     linked: str | None = None
+    listed: Listed | None = None
 
     @property
     def is_open(self) -> bool:
@@ -125,7 +142,7 @@ def revised(call: Call, revision: int) -> Call:
 
 def ended_by(call: Call, ended: Ended, closed_us: int) -> Call:
     """The call with this reported end, whatever was inferred; as `_replace`, at a quarter of the time."""
-    return _new(Call, (*call[:10], ended, None, call[12], closed_us, *call[14:]))
+    return _new(Call, (*call[:10], ended, None, call[12], closed_us, *call[14:17], None))
 
 
 def began_of(call: Call) -> Began:

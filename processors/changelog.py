@@ -14,15 +14,15 @@ The partition's record tells the schema of the values; of a newer one than this 
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from events.session import Direction, EndReason, Outcome
 from events.webhook import Party
-from processors.calls import Began, Call, Ended, Inferred, Origin, Superseded, agent_of, number_name
+from processors.calls import Began, Call, Ended, Inferred, Listed, Origin, Superseded, agent_of, number_name
 from processors.live_time import Instance, LiveTime
 
 _OPTIONS = orjson.OPT_UTC_Z
@@ -37,7 +37,7 @@ HEAD: Final = struct.Struct(">B20sII")
 """State; since when it is that (8 bytes, µs of live time) and session id (12 bytes); the agent's and party's names."""
 OPEN: Final = ord("O")
 SUPERSEDED: Final = ord("S")
-"""Open, and the grace runs: when it is due is not told by the head alone."""
+"""Open, and a grace runs or the PBX has listed it: when it is due is not told by the head alone."""
 CLOSED: Final = ord("C")
 NO_PARTY: Final = 0
 EARLIER_CALL: Final = b'["call",'
@@ -56,14 +56,25 @@ class Email:
     extension: str
 
 
+class LastList(NamedTuple):
+    """The last list of a PBX's active calls: when it was asked for (µs since 1970), and live time then."""
+
+    asked_us: int
+    live_us: int
+
+
 @dataclass(slots=True)
 class Position:
-    """The partition's record. `sequences`: highest seen per ingest instance; `received_us`: latest webhook per PBX."""
+    """The partition's record. `sequences`: highest seen per ingest instance; the others are per PBX.
+
+    `received_us`: its latest webhook; `lists`: its last list of active calls, where the witness is on.
+    """
 
     next_offset: int
     live_time: LiveTime
     sequences: dict[str, int]
     received_us: dict[str, int]
+    lists: dict[str, LastList] = field(default_factory=dict)
 
 
 class ChangelogError(ValueError):
@@ -94,7 +105,8 @@ def _head(call: Call) -> bytes:
     if call.closed_us is not None:
         state, since_us = CLOSED, call.closed_us
     else:
-        state, since_us = OPEN if call.superseded is None else SUPERSEDED, call.opened_us
+        plain = call.superseded is None and call.listed is None
+        state, since_us = OPEN if plain else SUPERSEDED, call.opened_us
     external = call.external
     return HEAD.pack(
         state,
@@ -129,11 +141,16 @@ def encode_call(call: Call) -> bytes:
             None if superseded is None else [superseded.since_us, *_began_as_list(superseded.began)],
             *call[12:15],
             None if call.began is not None and call.began.origin.received_at == call[15] else call[15],
-            *call[16:],
+            call.linked,
+            *(() if call.listed is None else (_listed_as_list(call.listed),)),
         ],
         option=_OPTIONS,
     )
     return b"".join((_head(call), fields))
+
+
+def _listed_as_list(listed: Listed) -> list[Any]:
+    return [*listed[:3], None if listed.absent is None else [*listed.absent], listed.suspect_us]
 
 
 def _began_as_list(began: Began) -> list[Any]:
@@ -148,6 +165,7 @@ def encode_email(email: Email) -> bytes:
 def encode_position(position: Position) -> bytes:
     """The partition's record as JSON; the order of the instances is kept, because the oldest is forgotten first."""
     clock = position.live_time
+    lists = {"lists": [[pbx, [*last]] for pbx, last in position.lists.items()]} if position.lists else {}
     return orjson.dumps(
         [
             "partition",
@@ -159,6 +177,7 @@ def encode_position(position: Position) -> bytes:
                 "instances": [[name, one.last_us, one.live_us] for name, one in clock.instances.items()],
                 "sequences": list(position.sequences.items()),
                 "received_us": list(position.received_us.items()),
+                **lists,
             },
         ]
     )
@@ -216,7 +235,7 @@ def _at(text: str | None) -> datetime | None:
 
 def _call(*said: Any) -> Call:
     session_id, key, pbx, extension, email, direction, caller, callee, call_id, began, ended, superseded = said[:12]
-    opened_us, closed_us, revision, first_received_at, linked = said[12:]
+    opened_us, closed_us, revision, first_received_at, linked, *listed = said[12:]
     start = None if began is None else _began(began)
     first = (
         start.origin.received_at if start and first_received_at is None else datetime.fromisoformat(first_received_at)
@@ -239,7 +258,14 @@ def _call(*said: Any) -> Call:
         revision,
         first,
         linked,
+        _listed(*listed[0]) if listed else None,
     )
+
+
+def _listed(
+    identity: str, as_of_us: int, seen_at: str | None, absent: list[Any] | None, suspect_us: int | None
+) -> Listed:
+    return Listed(identity, as_of_us, _at(seen_at), None if absent is None else _origin(*absent), suspect_us)
 
 
 def _origin(partition: int, offset: int, ce_id: str, received_at: str, digest: str) -> Origin:
@@ -272,4 +298,5 @@ def _position(said: dict[str, Any]) -> Position:
         live_time=LiveTime(said["live_us"], said["head_us"], instances),
         sequences=dict(said["sequences"]),
         received_us=dict(said["received_us"]),
+        lists={pbx: LastList(*last) for pbx, last in said.get("lists", ())},
     )

@@ -51,6 +51,7 @@ class Calls:
         self._parted = Moments()
         self._met = Moments()
         self._begun = Moments()
+        self._open: set[str] | None = None
 
     def __len__(self) -> int:
         """How many calls are kept."""
@@ -92,6 +93,8 @@ class Calls:
         self._touched[session_id] = None
         self._fresh[session_id] = call
         self.open_count += (call.ended is None) - (before is not None and before.ended is None)
+        if self._open is not None:
+            (self._open.add if call.ended is None else self._open.discard)(session_id)
         self._move(session_id, before, call)
 
     def drop(self, session_id: str) -> None:
@@ -101,6 +104,8 @@ class Calls:
         self._touched[session_id] = changelog_key(call)
         del self._at_rest[session_id], self._at_hand[session_id]
         self.open_count -= call.is_open
+        if self._open is not None:
+            self._open.discard(session_id)
         self._move(session_id, call, None)
 
     def _read(self, session_id: str, value: bytes) -> Call:
@@ -190,6 +195,16 @@ class Calls:
                 call = self[session_id]
                 if call.key == key and _agent(call) == name:
                     yield call
+
+    def open_of(self, pbx: str) -> list[Call]:
+        """The open calls of a PBX, whatever their key; which are open is noted from the first such question on."""
+        if self._open is None:
+            for unread in [one for one, value in self._unread.items() if value[0] != changelog.CLOSED]:
+                self.get(unread.decode())
+            self._open = {one for one, value in self._at_rest.items() if value and value[0] != changelog.CLOSED}
+            self._open -= self._at_hand.keys()
+            self._open |= {one for one, call in self._at_hand.items() if call.is_open}
+        return sorted((call for call in map(self.__getitem__, self._open) if call.pbx == pbx), key=_order)
 
     def _of_agent(self, names: Iterable[int], key: str, agent: Sequence[str]) -> list[Call]:
         if self._unread:

@@ -11,6 +11,7 @@ an event does not grow with the calls that are open; the same state and input al
 | the same start or end again                               | `on_start`, `on_end`: nothing |
 | an end again, with more in it                             | `_more_detail`            |
 | start, no end by the ceiling; superseded after the grace  | `on_deadline`             |
+| the PBX lists the call no longer, or still (see `witness`) | `on_deadline`            |
 | a newer call of that agent begins; it was not taken       | `contradictions.mark_superseded`, `.withdraw_superseded` |
 | the party starts with another agent                       | `contradictions.move`     |
 | the party's end comes with another agent                  | `contradictions.party_left` |
@@ -22,10 +23,14 @@ What the design leaves open and is decided here:
   so with ring-all the one end may name any of the agents, and may say missed;
 - a late start is judged against what is known by then: a leg that is already contradicted is closed at once;
 - "newer" and "earlier" are by the start's time, not by the order of arrival; of equal times the first come is older;
-- a call that was not taken does not supersede another: the agent stays on that one.
+- a call that was not taken does not supersede another: the agent stays on that one;
+- a list of active calls that has a call shows that it goes on: its ceiling counts from there, and no call that began
+  before supersedes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from events.session import Direction, EndReason, Outcome
 from events.session_events import Reason
@@ -37,7 +42,6 @@ from processors.calls import (
     Call,
     Ended,
     Inferred,
-    Superseded,
     began_of,
     ended_by,
     ended_of,
@@ -45,6 +49,7 @@ from processors.calls import (
     received,
     was_taken,
 )
+from processors.changelog import LastList
 from processors.contradictions import Input, keep
 from processors.kept import (
     NO_NUMBER_ALONE,
@@ -59,6 +64,8 @@ from processors.rules import Rules
 from processors.sessions import Told, event_of, session_of
 
 SECOND_US = 1_000_000
+NEVER_US: Final = 1 << 62
+NO_LISTS: Final[Mapping[str, LastList]] = MappingProxyType({})
 
 
 def on_start(calls: Calls, start: Start, given: Input, rules: Rules) -> list[Told]:
@@ -126,35 +133,63 @@ def _is_vague(sides: Sides) -> bool:
     return is_vague(sides.direction, sides.caller, sides.callee)
 
 
-def on_deadline(calls: Calls, session_id: str, live_us: int, rules: Rules) -> list[Told]:
-    """A deadline of this call is due: it is inferred to have ended, or, when it has, is kept no longer."""
+def on_deadline(
+    calls: Calls, session_id: str, live_us: int, rules: Rules, lists: Mapping[str, LastList] = NO_LISTS
+) -> list[Told]:
+    """A deadline of this call is due: it is inferred to have ended, or, when it has, is kept no longer.
+
+    `lists`: the last list of active calls of each PBX; one that has the call moves its deadline.
+    """
     call = calls[session_id]
     if not call.is_open:
         calls.drop(session_id)
         return []
-    began = began_of(call)
-    if call.superseded is not None and _grace_end_us(call.superseded, rules) <= _ceiling_us(call, rules):
+    listed = call.listed
+    if listed is not None and listed.absent is None and (as_of_us := lists[call.pbx].live_us) > listed.as_of_us:
+        calls.put(call._replace(listed=listed._replace(as_of_us=as_of_us)))
+        return []
+    return [contradictions.infer(calls, call, _inferred(call, rules), live_us)]
+
+
+def _inferred(call: Call, rules: Rules) -> Inferred:
+    """Why an open call that is due must have ended, and between when; of several reasons the one due first."""
+    began, listed = began_of(call).moment, call.listed
+    due_us = deadline_us(call, rules)
+    if listed is not None and listed.absent is not None and _absence_us(call, rules) == due_us:
+        earliest = max(began, listed.seen_at or began)
+        latest = max(earliest, listed.absent.received_at)
+        return Inferred(EndReason.ABSENT_FROM_PBX, earliest, latest, listed.absent)
+    if call.superseded is not None and _grace_end_us(call, rules) == due_us:
         newer = call.superseded.began
-        inferred = Inferred(EndReason.SUPERSEDED, began.moment, max(newer.moment, began.moment), newer.origin)
-    else:
-        inferred = Inferred(EndReason.TIMEOUT, began.moment, None, None)
-    return [contradictions.infer(calls, call, inferred, live_us)]
+        return Inferred(EndReason.SUPERSEDED, began, max(newer.moment, began), newer.origin)
+    earliest = began if listed is None or listed.seen_at is None else max(began, listed.seen_at)
+    return Inferred(EndReason.TIMEOUT, earliest, None, None)
 
 
 def deadline_us(call: Call, rules: Rules) -> int:
     """When, in live time, something is due for this call; derived from the state, so timers need no storage."""
     if call.closed_us is not None:
         return call.closed_us + rules.closed_kept_s * SECOND_US
-    ceiling_us = _ceiling_us(call, rules)
-    return ceiling_us if call.superseded is None else min(ceiling_us, _grace_end_us(call.superseded, rules))
+    if call.listed is None:
+        ceiling_us = call.opened_us + rules.call_duration_max_s * SECOND_US
+        return ceiling_us if call.superseded is None else min(ceiling_us, _grace_end_us(call, rules))
+    ceiling_us = call.listed.as_of_us + rules.call_duration_max_s * SECOND_US
+    return min(ceiling_us, _grace_end_us(call, rules), _absence_us(call, rules))
 
 
-def _ceiling_us(call: Call, rules: Rules) -> int:
-    return call.opened_us + rules.call_duration_max_s * SECOND_US
-
-
-def _grace_end_us(superseded: Superseded, rules: Rules) -> int:
+def _grace_end_us(call: Call, rules: Rules) -> int:
+    """When the grace beside a newer call ends; never for a call that was listed since that began."""
+    superseded, listed = call.superseded, call.listed
+    if superseded is None or (listed is not None and listed.as_of_us >= superseded.since_us):
+        return NEVER_US
     return superseded.since_us + rules.superseded_grace_s * SECOND_US
+
+
+def _absence_us(call: Call, rules: Rules) -> int:
+    """When the grace of a call that the PBX does not list any more ends."""
+    if call.listed is None or call.listed.suspect_us is None:
+        return NEVER_US
+    return call.listed.suspect_us + rules.absence_grace_s * SECOND_US
 
 
 def _new_call(calls: Calls, session_id: str, start: Start, began: Began, given: Input) -> Told:

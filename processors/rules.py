@@ -14,6 +14,7 @@ class Rules:
     tolerance_s: int = 120
     closed_kept_s: int = 86_400
     repeat_window_s: int = 60
+    absence_grace_s: int = 60
 
     @property
     def ring_max(self) -> timedelta:

@@ -23,6 +23,9 @@ class ProcessorsSettings(KafkaSettings, PbxSettings):
     processors_superseded_grace_s: int = Field(
         default=900, ge=0, description="Seconds of live time that a call may go on beside a newer one of its agent."
     )
+    processors_absence_grace_s: int = Field(
+        default=60, ge=0, description="Seconds of live time after two lists of the PBX without an open call."
+    )
     processors_ring_max_s: int = Field(
         default=3_600, ge=0, description="Seconds that a start may lie before end - duration (ringing, queueing)."
     )
@@ -49,6 +52,7 @@ class ProcessorsSettings(KafkaSettings, PbxSettings):
             ring_max_s=self.processors_ring_max_s,
             tolerance_s=self.processors_tolerance_s,
             closed_kept_s=self.processors_closed_kept_s,
+            absence_grace_s=self.processors_absence_grace_s,
         )
 
     @property

@@ -15,12 +15,13 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, assert_never
 
 from events import dead_letters, envelope, reading, times
+from events.active_calls import listing_of
 from events.envelope import Envelope, EnvelopeError, Type
 from events.pbx import DEFAULT_PBX, Pbx
 from events.webhook import End, Start, Unreadable
-from processors import changelog, pairing, sessions
+from processors import changelog, pairing, sessions, witness
 from processors.calls import Call, Origin
-from processors.changelog import SESSION_ID_CHARACTERS, Email, Position
+from processors.changelog import SESSION_ID_CHARACTERS, Email, LastList, Position
 from processors.clock_skew import ClockSkews
 from processors.contradictions import Input
 from processors.kept import Calls
@@ -226,15 +227,20 @@ class Task:
                 batch.counts["clock_alarms", alarm] += 1
         if self._timers and self._timers[0] >> SESSION_ID_BITS <= live_time.live_us:
             self._fire(batch)
+        self._read(record, said, received_us, batch)
+        if live_time.live_us // SECOND_US > before_s:
+            batch.session_events.append(self._progress(said, record.key))
+
+    def _read(self, record: InputRecord, said: Envelope, received_us: int, batch: Batch) -> None:
         match said.type:
             case Type.WEBHOOK_RECEIVED:
                 self._webhook(record, said, received_us, batch)
             case Type.CLOCK_TICK:
                 batch.counts["records", "tick"] += 1
+            case Type.CALLS_LISTED:
+                self._listing(record, said, batch)
             case _:
                 self._bury(record, f"{said.type} does not belong on this topic", "type", batch)
-        if live_time.live_us // SECOND_US > before_s:
-            batch.session_events.append(self._progress(said, record.key))
 
     def _is_repeat(self, said: Envelope) -> bool:
         """Whether ingest forwarded this record before; it sends again after a crash, from an earlier sequence on."""
@@ -257,7 +263,8 @@ class Task:
             call = self._calls.get(session_id)
             # A timer whose call has changed since is stale: its true deadline stands elsewhere in the heap.
             if call is not None and pairing.deadline_us(call, self._rules) == due_us:
-                self._tell(pairing.on_deadline(self._calls, session_id, live_us, self._rules), call.key, batch)
+                events = pairing.on_deadline(self._calls, session_id, live_us, self._rules, self._position.lists)
+                self._tell(events, call.key, batch)
 
     def _webhook(self, record: InputRecord, said: Envelope, received_us: int, batch: Batch) -> None:
         latest_us = self._position.received_us
@@ -286,6 +293,23 @@ class Task:
         if not events:
             batch.counts["repeats", kind] += 1
         self._tell(events, key, batch)
+
+    def _listing(self, record: InputRecord, said: Envelope, batch: Batch) -> None:
+        """The PBX's list of its active calls, as the poller wrote it: evidence on the calls that are open."""
+        listing = listing_of(record.value or b"")
+        if listing is None:
+            batch.counts["records", "unreadable"] += 1
+            self._bury(record, "the value is no list of active calls", "body", batch)
+            return
+        batch.counts["records", "listing"] += 1
+        lists = self._position.lists
+        now, last = LastList(times.to_us(listing.asked_at), self.live_time_us), lists.get(said.pbx)
+        if witness.is_late(now.asked_us, last):
+            batch.counts["repeats", "listing"] += 1
+            return
+        origin = Origin(record.partition, record.offset, said.id, said.time, _digest(record.value or b""))
+        witness.on_listing(self._calls, said.pbx, listing, origin, now, last or now)
+        lists[said.pbx] = now
 
     def _with_extension(self, event: EventT, key: str, batch: Batch) -> EventT:
         """An event with an e-mail but no extension belongs to the extension last seen with that e-mail at that PBX."""

@@ -4,14 +4,14 @@ A call's end is only its absence, so it takes two good answers in a row without 
 here, and changes nothing. An id that comes again after that is another call, for ids restart with the PBX.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from events.active_calls import extensions_in
+
 ABSENT_ANSWERS: Final = 2
-_DN: Final = re.compile(r"\s*(\S+)")
 _TALKING: Final = frozenset(("talking", "connected", "established"))
 
 
@@ -46,7 +46,7 @@ class PolledCall:
     @property
     def extensions(self) -> frozenset[str]:
         """The numbers within the PBX of both sides."""
-        return frozenset(found[1] for text in (self.caller, self.callee) if (found := _DN.match(text)))
+        return extensions_in(self.caller, self.callee)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from events import envelope, session_events
+from events.active_calls import listing_value
 from events.envelope import Envelope, Type
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session_events import CallEvent, FeedProgress
@@ -75,6 +76,16 @@ class Log:
             self.sequence,
         )
         return self.record(raw, said)
+
+    def listing(
+        self, answered_s: float, *calls: tuple[str, str, str], asked_s: float | None = None, pbx: str = DEFAULT_PBX
+    ) -> "Log":
+        """The PBX's list of its active calls (id, caller, callee), as the poller writes it; asked for at once."""
+        self.ticks_until(answered_s)
+        told = [{"Id": identity, "Caller": caller, "Callee": callee} for identity, caller, callee in calls]
+        value = listing_value(at(answered_s if asked_s is None else asked_s), told)
+        said = Envelope(f"list-{len(self.records)}", pbx, Type.CALLS_LISTED, at(answered_s), "application/json")
+        return self.record(value, said)
 
     def ticks_until(self, until_s: float) -> "Log":
         """A tick for each second that has passed."""

@@ -17,6 +17,7 @@ RULES = Rules(
     tolerance_s=10,
     closed_kept_s=400,
     repeat_window_s=10,
+    absence_grace_s=10,
 )
 """Short spans, so that a feed of some minutes goes beyond every one of them."""
 
@@ -32,6 +33,7 @@ def chaotic_feed(seed: int, webhooks: int = 60) -> list[InputRecord]:
     feeds = (Feed(instance="a"), Feed(instance="b"))
     records: list[InputRecord] = []
     sent: list[tuple[str, dict[str, Any]]] = []
+    lists = Random(f"lists {seed}")
     now_s = 0.0
     for number in range(webhooks):
         now_s += random.choice((0.0, 0.3, 1.0, 4.0, 9.0, 9.9, 25.0 if random.random() < 0.1 else 2.0))
@@ -48,10 +50,21 @@ def chaotic_feed(seed: int, webhooks: int = 60) -> list[InputRecord]:
         )
         feed.record(json.dumps(body).encode(), said)
         records += _taken(feeds)
+        if lists.random() < 0.4:
+            feed.listing(
+                now_s, *chaotic_list(lists), asked_s=now_s - lists.choice((0, 0, 2, 9)), pbx=lists.choice(PBXS)
+            )
+            records += _taken(feeds)
     return [
         InputRecord(record.partition, offset, record.key, record.value, record.headers)
         for offset, record in enumerate(records)
     ]
+
+
+def chaotic_list(random: Random) -> list[tuple[str, str, str]]:
+    """Active calls that have little to do with the truth; ids come again."""
+    ids = random.sample("123456", random.choice((0, 1, 1, 2, 4)))
+    return [(one, f"10000 {random.choice(PARTIES)}", f"{random.choice(AGENTS)} Agent") for one in ids]
 
 
 def _taken(feeds: tuple[Feed, ...]) -> list[InputRecord]:

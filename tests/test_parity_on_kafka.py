@@ -1,20 +1,26 @@
-"""A site that runs both: a poller beside the webhooks, one webhook pair lost; the comparison finds it and says so."""
+"""A site that runs both: a poller beside the webhooks, as a witness, too, and webhooks lost.
+
+One call came by no webhook: the comparison finds it. Of the others no end came: the witness closes them.
+"""
 
 import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from events.kafka import KafkaSettings
 from tests.builders import zulu
 from tests.stand_in_pbx import StandInPbx
-from tests.system import Service, System, kafka_environment, post, read_committed
+from tests.system import Service, System, calls_of, kafka_environment, post, read_committed
 from tests.waiting import eventually
 
 CALLS = (("201", "+41225551234"), ("202", "+41225559999"), ("203", "+41225558888"), ("204", "+41225557777"))
@@ -28,6 +34,18 @@ async def run_parity(kafka: KafkaSettings, folder: Path, *arguments: str) -> tup
         subprocess.run, command, env=environment, capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout or done.stderr
+
+
+@pytest_asyncio.fixture
+async def system(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[System]:
+    """Everything, ready, with a short grace."""
+    running = System(kafka, tmp_path, PROCESSORS_ABSENCE_GRACE_S="1")
+    running.start()
+    try:
+        await running.ready()
+        yield running
+    finally:
+        running.kill()
 
 
 @pytest.mark.timeout(240)
@@ -45,6 +63,8 @@ async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, sys
             "POLLING_CLIENT_ID": pbx.client_id,
             "POLLING_CLIENT_SECRET": pbx.client_secret,
             "POLLING_INTERVAL_S": "0.2",
+            "POLLING_WITNESS": "true",
+            "POLLING_WITNESS_INTERVAL_S": "1",
             "POLLING_PORT": "0",
         }
         poller = Service("ingest", environment, tmp_path / "poller.log", "poll")
@@ -64,10 +84,21 @@ async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, sys
                     told = {"caller": number, "callee": "+41225555678", "agentExt": agent, "direction": "Inbound"}
                     await post(client, system, told | {"startTime": zulu(began)})
             await eventually(last, lambda seen: len(seen) == len(CALLS), 60)
+            await asyncio.sleep(1.2)  # the witness has told of them
+            ended = datetime.now(UTC)
             for identity in ids:
                 pbx.end(identity)
             await eventually(last, lambda seen: seen == [], 60)
-            await asyncio.sleep(0.5)  # one more answer without them
+            closed = await eventually(
+                partial(calls_of, client, system), lambda told: all(call["status"] != "open" for call in told), 60
+            )
+            assert {call["end_reason"] for call in closed} == {"absent_from_pbx"}
+            for call in closed:
+                earliest, latest = (
+                    datetime.fromisoformat(call["ended_between"][one]) for one in ("earliest", "latest")
+                )
+                assert earliest <= ended + timedelta(seconds=0.1)
+                assert ended <= latest
         finally:
             assert poller.stop() == 0
     status, said = await run_parity(kafka, system.data_dir, *span)

@@ -2,6 +2,7 @@
 
 Given, one webhook a line: when it was received, what it is, agent, party, the time it reports, its duration; then more
 fields. ``.`` is a field that was not sent. Times are seconds after the beginning. ``until 5000`` lets time pass.
+``30 list 7:201:X 8:202:Y``: the PBX lists its active calls (id, agent, party), as a witness.
 Then, one session a line: agent, party, how it stands, its duration, from when to when, and the rule that decided last.
 """
 
@@ -175,9 +176,16 @@ def log_of(given: str) -> Log:
             log.ticks_until(float(rest[0]))
         elif first == "silence":
             log.silence(float(rest[0]))
+        elif rest[0] == "list":
+            log.listing(float(first), *(active(*one.split(":")) for one in rest[1:]))
         else:
             log.webhook(float(first), body_of(*rest))
     return log
+
+
+def active(identity: str, agent: str, party: str) -> tuple[str, str, str]:
+    """A call in a list; the number stands behind the trunk's."""
+    return identity, f"10000 {PARTIES.get(party, party)}", f"{agent} Agent"
 
 
 def body_of(kind: str, agent: str, party: str, reported: str, *others: str) -> dict[str, Any]:

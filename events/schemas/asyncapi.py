@@ -37,6 +37,14 @@ DEAD_LETTERS_RULES: Final = {
 PAYLOADS: Final = {
     "Webhook": {"description": "The request's body, byte for byte; `content-type` says what its sender called it."},
     "ClockTick": {"description": "Empty."},
+    "CallsListed": {
+        "description": "Only where the poller is a witness: `asked_at`, and `calls`, the PBX's active calls, each with"
+        " `id`, `caller` and `callee` as the PBX has them."
+    },
+    "CallsRecorded": {
+        "description": "Only where the poller fills back: `calls` of the PBX's history that are over, each with `id`,"
+        " `extension`, `number`, `started_at`, `ended_at` and `duration_s` (null: not answered)."
+    },
     "DeadLetter": {"description": "The record's value, byte for byte."},
 }
 
@@ -62,7 +70,7 @@ def document(version: int) -> Document:
         },
         "channels": {
             "callSessions": _channel(topics.CALL_SESSIONS, [model.__name__ for model in shapes.EVENTS.values()]),
-            "webhooks": _channel(topics.WEBHOOKS, ["Webhook", "ClockTick"]),
+            "webhooks": _channel(topics.WEBHOOKS, ["Webhook", "ClockTick", "CallsListed", "CallsRecorded"]),
             "deadLetters": _channel(topics.DEAD_LETTERS, ["DeadLetter"]),
         },
         "operations": {
@@ -113,6 +121,8 @@ def _messages() -> Document:
         **events,
         "Webhook": _message("threecx.webhook.received", "headers.webhook", "Webhook", raw),
         "ClockTick": _message("threecx.clock.tick", "headers.tick", "ClockTick", raw),
+        "CallsListed": _message("threecx.calls.listed", "headers.poll", "CallsListed", "application/json"),
+        "CallsRecorded": _message("threecx.calls.recorded", "headers.poll", "CallsRecorded", "application/json"),
         "DeadLetter": _message("dead letter", "headers.dead-letter", "DeadLetter", raw),
     }
 

@@ -50,6 +50,13 @@ class TickHeaders(CloudEvent):
     ingest: str = Field(description="The ingest instance that ticks.")
 
 
+class PollHeaders(CloudEvent):
+    """Headers of what the poller, as a witness, writes beside the webhooks; `ce_time` is when the PBX's answer came."""
+
+    ce_type: Literal[Type.CALLS_LISTED, Type.CALLS_RECORDED]
+    content_type: Literal["application/json"] = Field(default="application/json", serialization_alias="content-type")
+
+
 class DeadLetterHeaders(Shape):
     """Headers of a dead letter beside the record's own, which may be anything: they can be why it is here."""
 

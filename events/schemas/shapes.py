@@ -35,6 +35,7 @@ HEADERS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "headers.session-event": headers.SessionEventHeaders,
         "headers.webhook": headers.WebhookHeaders,
         "headers.tick": headers.TickHeaders,
+        "headers.poll": headers.PollHeaders,
         "headers.dead-letter": headers.DeadLetterHeaders,
     }
 )

@@ -1,6 +1,6 @@
 """What is polled: a JSON file as the seed has it, watched, so that a change takes effect without a restart.
 
-    {"polling": {"enabled": true, "interval_s": 1.0, "pbxs": {
+    {"polling": {"enabled": true, "witness": false, "interval_s": 1.0, "pbxs": {
       "default": {"url": "https://pbx.example.com", "client_id": "…", "client_secret": "…"}}}}
 
 Everything but `enabled` can be left out: then the environment holds (``POLLING_INTERVAL_S``, ``POLLING_URL``, …). Other
@@ -41,6 +41,7 @@ class Polling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool
+    witness: bool | None = None
     interval_s: float | None = Field(default=None, ge=INTERVAL_S_MIN, le=INTERVAL_S_MAX)
     pbxs: dict[PbxName, Access] = {}
 
@@ -78,6 +79,11 @@ class Config:
     def interval_s(self) -> float:
         """Seconds between two polls of a PBX."""
         return self.polling.interval_s or self.settings.polling_interval_s
+
+    @property
+    def witness(self) -> bool:
+        """Whether what is polled goes to the processors, too."""
+        return self.settings.polling_witness if self.polling.witness is None else self.polling.witness
 
     @property
     def pbxs(self) -> dict[str, Access]:

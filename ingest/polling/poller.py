@@ -1,4 +1,4 @@
-"""One PBX, polled: ask, judge, write what is evidence to ``threecx.polled-calls``; and then again.
+"""One PBX, polled: ask, judge, write what is evidence to ``threecx.polled-calls``, tell the processors; and then again.
 
 Never two pollers for one PBX: 1. the group's owner of the PBX's partition is who polls it; 2. a poller begins with a
 transactional producer of the PBX's own id, which fences whoever polled it before, so that a process that was frozen
@@ -16,18 +16,17 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from events import envelope
-from events.active_calls import calls_of
+from events.active_calls import calls_of, listing_value
 from events.envelope import Envelope, Type
 from events.kafka import discard, transactional_producer
 from events.metrics import Metrics
 from ingest.polling.answers import Outcome
 from ingest.polling.config import Config
+from ingest.polling.witness import JSON_TYPE, WRITE_TIMEOUT_S, Witness
 from ingest.polling.xapi import Xapi
 
 JITTER = 0.1
 """Of the interval, either way: PBXs of one site are not asked in step."""
-WRITE_TIMEOUT_S = 8.0
-JSON_TYPE = "application/json"
 
 log = structlog.get_logger()
 
@@ -58,23 +57,26 @@ class Poller:
         xapi = Xapi(access, settings.polling_timeout_s, settings.polling_answer_bytes_max)
         identity = f"{settings.polling_application}-{settings.topic_set.polled_calls}-{self._pbx}"
         producer = AIOKafkaProducer(**transactional_producer(settings, identity))
+        witness = Witness(settings, self._pbx, self._partition)
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S * 2):
                 await producer.start()
             log.info("polling", pbx=self._pbx, interval_s=self._config.interval_s)
             while True:
                 began_s = asyncio.get_running_loop().time()
-                outcome = await self._poll(xapi, producer)
+                outcome = await self._poll(xapi, producer, witness)
                 self._note(outcome, xapi)
                 took_s = asyncio.get_running_loop().time() - began_s
                 await asyncio.sleep(max(0.0, self._pause_s() - took_s))
         finally:
             self._metrics.gauge("active_calls", self._pbx).set(0)
             await xapi.close()
+            await witness.close()
             await discard(producer)
 
-    async def _poll(self, xapi: Xapi, producer: AIOKafkaProducer) -> Outcome:
+    async def _poll(self, xapi: Xapi, producer: AIOKafkaProducer, witness: Witness) -> Outcome:
         deadline_s = self._config.settings.polling_timeout_s
+        asked_at = self._clock()
         try:
             async with asyncio.timeout(deadline_s * 2):  # a token and the calls
                 outcome, body = await xapi.active_calls()
@@ -82,16 +84,19 @@ class Poller:
             return Outcome.TIMEOUT
         if outcome is not Outcome.GOOD:
             return outcome
-        self._metrics.gauge("active_calls", self._pbx).set(len(calls_of(body) or ()))
+        at, calls = self._clock(), calls_of(body) or []
+        self._metrics.gauge("active_calls", self._pbx).set(len(calls))
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await self._write(producer, body)
+                await self._write(producer, body, at)
         except ProducerFenced:
             raise FencedError(self._pbx) from None
+        if self._config.witness and witness.is_due(at):
+            await witness.tell(Type.CALLS_LISTED, listing_value(asked_at, calls), at)
+            self._metrics.counter("lists_told_total", self._pbx).inc()
         return outcome
 
-    async def _write(self, producer: AIOKafkaProducer, body: bytes) -> None:
-        at = self._clock()
+    async def _write(self, producer: AIOKafkaProducer, body: bytes, at: datetime) -> None:
         identity = hashlib.blake2b(f"{self._pbx}/{at.isoformat()}".encode() + body, digest_size=16, person=b"poll")
         said = Envelope(identity.hexdigest(), self._pbx, Type.CALLS_POLLED, at, JSON_TYPE)
         topic = self._config.settings.topic_set.polled_calls

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from events.kafka import KafkaSettings
 from events.pbx import PbxSettings
+from ingest.settings import Key
 
 
 def url_of(text: str) -> str:
@@ -30,6 +31,13 @@ class PollSettings(KafkaSettings, PbxSettings):
     polling_interval_s: float = Field(
         default=1.0, ge=0.2, le=600, description="Seconds between two polls: 1 beside webhooks, 30 as a witness."
     )
+    polling_witness: bool = Field(
+        default=False, description="Whether lists of active calls go to the processors, where the file does not say."
+    )
+    polling_witness_interval_s: float = Field(
+        default=30.0, ge=1, le=600, description="Seconds between two lists for the processors, however often is polled."
+    )
+    ingest_key: Key = Field(default=Key.PBX, description="pbx or agent: what records are keyed by.")
     polling_timeout_s: float = Field(default=5.0, gt=0, le=60, description="Seconds for a request to the PBX.")
     polling_backoff_s_max: float = Field(default=60.0, gt=0, description="Seconds between tries after failures.")
     polling_answer_bytes_max: int = Field(

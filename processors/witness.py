@@ -1,0 +1,138 @@
+"""The witness: what a PBX's list of its active calls says of the calls that are open. Pure.
+
+A list comes as a record of ``threecx.webhooks``, in the partition of its PBX, as a tick does: there is one log and one
+order, so a replay meets each list between the same two webhooks. A list moves no live time and ends no call by itself:
+it moves deadlines, and `pairing.on_deadline` decides. A PBX that is away or fails gives no list, and changes nothing.
+
+For each list: 1. a call that is listed under the id by which it is known claims that entry; 2. an open call that was
+never listed claims an entry that shows its agent and does not contradict its party, the latest begun first (of two
+alike the earlier one has ended, if any); 3. a call whose id is gone is still listed while an entry that nobody claimed
+may be it (from a queue to its agent: another id; a transfer: another agent), but when it was last surely seen stands
+still; 4. else it is absent: the second of two lists in a row without it makes it suspect.
+
+What was never listed is never absent: of a PBX that names its agents otherwise the witness knows, and says, nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from events import times
+from events.active_calls import ActiveCall, Listing, extensions_in
+from events.numbers import SUFFIX_DIGITS_MIN, same_number
+from events.webhook import Party
+from processors.calls import Call, Listed, Origin, began_of, external_of, number_name, received
+from processors.changelog import LastList
+from processors.kept import Calls
+
+OUT_OF_ORDER_US_MAX: Final = 3_600_000_000
+"""Of a list that was asked for before the last one: by so much at most it is late; by more, a clock was set."""
+
+
+def is_late(asked_us: int, last: LastList | None) -> bool:
+    """Whether it is the last list again, or an older one of a poller that was frozen: no evidence."""
+    return last is not None and 0 <= last.asked_us - asked_us <= OUT_OF_ORDER_US_MAX
+
+
+def on_listing(calls: Calls, pbx: str, listing: Listing, origin: Origin, now: LastList, last: LastList) -> None:
+    """Take note of a list of `pbx`; `now` is this one, `last` the one before it (itself when it is the first)."""
+    entries = _Entries(listing.calls)
+    opened = calls.open_of(pbx)
+    missing: list[tuple[Call, Listed]] = []
+    for call in opened:
+        known = call.listed
+        if known is not None and not entries.claim_own(call, known):
+            missing.append((call, known))
+        elif known is not None and known.seen_at is not None:
+            calls.put(call._replace(listed=Listed(known.id, now.live_us)))
+    for call in sorted((one for one in opened if one.listed is None), key=_begun, reverse=True):
+        identity = entries.claim(call)
+        if identity is not None:
+            calls.put(call._replace(listed=Listed(identity, now.live_us)))
+    for call, known in missing:
+        seen = known if known.seen_at is not None else known._replace(seen_at=times.from_us(last.asked_us))
+        after = _perhaps(seen, now) if entries.has_perhaps(call) else _absent(seen, origin, now, last)
+        if after != known:
+            calls.put(call._replace(listed=after))
+
+
+def _perhaps(known: Listed, now: LastList) -> Listed:
+    """It may be listed under another id: not absent, nor surely seen."""
+    return known if known.absent is None else Listed(known.id, now.live_us, known.seen_at)
+
+
+def _absent(known: Listed, origin: Origin, now: LastList, last: LastList) -> Listed:
+    if known.absent is None:
+        return Listed(known.id, last.live_us, known.seen_at, origin)
+    return known if known.suspect_us is not None else known._replace(suspect_us=now.live_us)
+
+
+def _begun(call: Call) -> tuple[datetime, datetime, str]:
+    return began_of(call).moment, *received(call)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    id: str
+    extensions: frozenset[str]
+    numbers: tuple[Party, ...]
+
+    def has_party(self, call: Call) -> bool:
+        return any(same_number(mine, theirs) for mine in self.numbers for theirs in _parties(call))
+
+    def is_like(self, call: Call) -> bool:
+        """Its agent, and no other party than its own."""
+        if call.extension not in self.extensions:
+            return False
+        return self.has_party(call) or not self.numbers or not any(_parties(call))
+
+
+class _Entries:
+    """The calls in a list, found by id, extension and number; each is claimed once."""
+
+    def __init__(self, listed: Iterable[ActiveCall]) -> None:
+        self._by_id: dict[str, _Entry] = {}
+        self._by_name: defaultdict[str, list[_Entry]] = defaultdict(list)
+        for one in listed:
+            numbers = tuple(party for text in (one.caller, one.callee) if (party := _number(text)) is not None)
+            entry = self._by_id[one.id] = _Entry(one.id, extensions_in(one.caller, one.callee), numbers)
+            for name in {*(f"x{extension}" for extension in entry.extensions), *map(number_name, numbers)}:
+                self._by_name[name].append(entry)
+
+    def claim_own(self, call: Call, known: Listed) -> bool:
+        """Claim the entry under the call's own id, unless that is another call's now: ids restart with the PBX."""
+        entry = self._by_id.get(known.id)
+        return entry is not None and entry.is_like(call) and self._claimed(entry)
+
+    def claim(self, call: Call) -> str | None:
+        """Claim an entry for a call that was never listed; gives its id."""
+        entry = next((one for one in self._left(call) if one.is_like(call)), None)
+        return entry.id if entry is not None and self._claimed(entry) else None
+
+    def has_perhaps(self, call: Call) -> bool:
+        """Whether an entry that nobody claimed may be the call."""
+        return any(one.is_like(call) or one.has_party(call) for one in self._left(call))
+
+    def _claimed(self, entry: _Entry) -> bool:
+        return self._by_id.pop(entry.id, None) is not None
+
+    def _left(self, call: Call) -> Iterator[_Entry]:
+        for name in (f"x{call.extension}", *map(number_name, _parties(call))):
+            yield from (one for one in self._by_name.get(name, ()) if one.id in self._by_id)
+
+
+def _parties(call: Call) -> Iterator[Party]:
+    """The call's outside numbers: of the external party, or of both sides where that is not known."""
+    external = external_of(call.direction, call.caller, call.callee)
+    for party in (call.caller, call.callee) if external is None else (external,):
+        if len(party.digits) >= SUFFIX_DIGITS_MIN:
+            yield party
+
+
+def _number(text: str) -> Party | None:
+    """The outside number in ``"<dn> <name or number>"``: what digits there are after the first word, seven or more."""
+    words = text.split(maxsplit=1)
+    digits = "".join(one for one in words[-1] if one in "0123456789").lstrip("0") if words else ""
+    return Party(text, None, digits, withheld=False) if len(digits) >= SUFFIX_DIGITS_MIN else None
