@@ -28,11 +28,13 @@ from processors.live_time import Instance, LiveTime
 _OPTIONS = orjson.OPT_UTC_Z
 _DIRECTIONS: Final = {one.value: one for one in Direction}
 
-SCHEMA: Final = 2
-"""Of the values that this release writes: 1, which no record tells, had lists alone; 2: a call has a head.
+SCHEMA: Final = 3
+"""Of the values that this release reads: 1, which no record tells, had lists alone; 2: a call has a head; 3: what a PBX
+listed is kept. What it writes is 2 until a PBX has given a list, so that the release before can read it.
 
 It grows with each change that the release before cannot read, so that such a release refuses in a sentence.
 """
+BEFORE_LISTS: Final = 2
 HEAD: Final = struct.Struct(">B20sII")
 """State; since when it is that (8 bytes, µs of live time) and session id (12 bytes); the agent's and party's names."""
 OPEN: Final = ord("O")
@@ -170,7 +172,7 @@ def encode_position(position: Position) -> bytes:
         [
             "partition",
             {
-                "schema": SCHEMA,
+                "schema": SCHEMA if position.lists else BEFORE_LISTS,
                 "next_offset": position.next_offset,
                 "live_us": clock.live_us,
                 "head_us": clock.head_us,

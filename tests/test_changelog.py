@@ -10,7 +10,7 @@ import pytest
 from events.session import Session
 from processors import changelog
 from processors.calls import Call
-from processors.changelog import ChangelogError, Email, Position
+from processors.changelog import ChangelogError, Email, LastList, Position
 from processors.live_time import LiveTime
 from processors.sessions import session_of
 from tests.builders import Log, end, folded, new_task, run, start
@@ -88,7 +88,7 @@ def test_the_position_survives_its_bytes() -> None:
     clock = LiveTime()
     clock.advance("a", 5)
     clock.advance("b", 6)
-    position = Position(7, clock, {"a": 3, "b": 2**63}, {"default": 5})
+    position = Position(7, clock, {"a": 3, "b": 2**63}, {"default": 5}, {"default": LastList(1, 2)})
     assert changelog.decode(changelog.encode_position(position)) == position
 
 
@@ -106,7 +106,9 @@ def test_a_value_of_another_version_stops_the_process_and_says_so(value: bytes) 
 def test_the_partition_tells_the_schema_and_nothing_is_read_of_a_newer_one_than_is_known() -> None:
     written = changelog.encode_position(Position(7, LiveTime(), {}, {}))
     kind, said = orjson.loads(written)
-    assert said["schema"] == changelog.SCHEMA
+    assert said["schema"] == changelog.BEFORE_LISTS
+    listed = changelog.encode_position(Position(7, LiveTime(), {}, {}, {"default": LastList(1, 2)}))
+    assert orjson.loads(listed)[1]["schema"] == changelog.SCHEMA
     newer = orjson.dumps([kind, said | {"schema": changelog.SCHEMA + 1, "next_offset": ["told", "otherwise"]}])
     task = new_task()
     task.restore(b"default/" + b"0" * changelog.SESSION_ID_CHARACTERS, b"a form of the future")
