@@ -27,6 +27,14 @@ def headers(
     return result
 
 
+def offset_of(headers_: Iterable[tuple[str, bytes]], origin: str) -> int | None:
+    """The offset of the record that became a dead letter; null when it is not from the topic `origin`."""
+    ours = {name: value for name, value in headers_ if name.startswith(PREFIX)}
+    if ours.get("dead_letter_origin") != origin.encode():
+        return None
+    return int(ours["dead_letter_offset"])
+
+
 def again(headers_: Iterable[tuple[str, bytes]], old: bytes, body: bytes) -> list[tuple[str, bytes]]:
     """The headers with which a dead letter goes to the webhooks once more; raises EnvelopeError for no webhook's.
 

@@ -135,6 +135,12 @@ PROCESSORS: Final = (
     Metric("counter", "restored_offset_mismatches_total", "Restores whose changelog and committed offset differed."),
     Metric(
         "counter",
+        "hanging_transactions_total",
+        "Transactions that the broker left without their markers, by what they were settled as.",
+        (one_of("outcome", ("committed", "aborted")),),
+    ),
+    Metric(
+        "counter",
         "producer_replacements_total",
         "Producers thrown away, by reason.",
         (one_of("reason", ("fenced", "transaction", "broker")),),

@@ -1,9 +1,9 @@
 """Owning one partition: fence, restore, then transaction after transaction, and all over again after a failure.
 
 On assignment, in this order: 1. start the producer: this fences the previous owner and settles its transaction;
-2. restore the changelog; 3. read the committed offset; 4. seek and consume. The changelog's next offset and the
-committed one are written in one transaction, so they are equal; where they are not, the changelog's holds, and the
-mismatch is counted, because the state must never miss or repeat an input.
+2. restore the changelog, and end what hangs without its markers (`takeover`); 3. read the committed offset; 4. seek and
+consume. The changelog's next offset and the committed one are written in one transaction, so they are equal; where they
+are not, the changelog's holds, and the mismatch is counted, because the state must never miss or repeat an input.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from events.metrics import PARTITION, PBX, Metrics
 from events.pbx import Pbx
 from events.tracing import Tracing
 from processors.clock_skew import whole_hours
-from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
+from processors.takeover import taken_over
 from processors.task import Batch, InputRecord, Task
 from processors.transaction import Fenced, TransactionFailed, Transactions
 from processors.working import worked_out
@@ -130,9 +130,8 @@ class Owner:
         self.state = "taking over"
         self._consumer.pause(self.partition)
         self._queue.clear()
-        await transactions.start()
         began = time.monotonic()
-        task = await restored_task(self._settings, self._pbxs, self.partition.partition)
+        task = await taken_over(self._settings, self._pbxs, transactions, self._metrics)
         committed = await self._consumer.committed(self.partition)
         self._metrics.histogram("restore_seconds").observe(time.monotonic() - began)
         if task.next_offset is not None and task.next_offset != committed:

@@ -23,8 +23,8 @@ from events.kafka import committed_reader, ensure_topics, partition_count
 from events.pbx import Pbx, pbxs_of
 from events.progress import Progress, span
 from events.settings import ConfigurationError
-from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
+from processors.takeover import taken_over
 from processors.task import InputRecord, Task
 from processors.transaction import Fenced, TransactionFailed, Transactions
 from processors.working import worked_out
@@ -207,8 +207,8 @@ class _PartReplay:
         while True:
             transactions = Transactions(self._target, self._part.partition)
             try:
-                await transactions.start()  # fences and settles whatever an interrupted run left
-                task = await restored_task(self._target, self._pbxs, self._part.partition)
+                # Fences and settles whatever an interrupted run left.
+                task = await taken_over(self._target, self._pbxs, transactions)
                 await self._replay(transactions, task)
             except Fenced:
                 raise StoppedError(

@@ -14,6 +14,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, assert_never
 
+import orjson
+
 from events import dead_letters, envelope, reading, times
 from events.active_calls import listing_of
 from events.envelope import Envelope, EnvelopeError, Type
@@ -132,6 +134,17 @@ class Task:
     def stream_time(self) -> datetime:
         """The received time that last moved live time; 1970 when none has."""
         return times.from_us(self._position.live_time.head_us)
+
+    def knows(self, value: bytes) -> bool:
+        """Whether the state holds what a session event's value tells, of the last events of its partition.
+
+        After an event the progress is told within a second of live time, and closed calls are kept for longer.
+        """
+        said = orjson.loads(value)
+        if said["type"] == Type.FEED_PROGRESS:
+            return bool(said["live_time_us"] <= self.live_time_us)
+        call = self._calls.get(said["session_id"])
+        return call is not None and call.revision >= said["revision"]
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Take one changelog record, as `restore_all`."""

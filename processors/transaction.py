@@ -10,7 +10,9 @@ no deadline anywhere in a transaction. So the order here is the point:
 5. commit, within a deadline that is shorter than the client's request timeout.
 
 After any error, or when a deadline passes, the outcome is unknown: the producer is thrown away, a new one with the
-same id settles the old transaction, and the owner reads the offset and the state again.
+same id settles the old transaction, and the owner reads the offset and the state again. So, too, when a connection
+broke since the last transaction began and its markers are not all there: a broker that comes back may leave them out
+(see `hanging`), and the next transaction would decide what hangs.
 """
 
 import asyncio
@@ -18,10 +20,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.producer import sender
 
 from events.kafka import discard, transactional_producer
+from processors.markers import undecided
 from processors.settings import ProcessorsSettings
 from processors.task import Batch
 
@@ -48,7 +52,8 @@ class Transactions:
         """Nothing is connected yet."""
         sender.BACKOFF_OVERRIDE = CONCURRENT_TRANSACTIONS_BACKOFF_S
         self._settings = settings
-        self._partition = partition
+        self.partition = partition
+        self._connections: dict[object, AIOKafkaConnection] = {}
         self._deadline_s = settings.transaction_timeout_s
         options = transactional_producer(settings, settings.transactional_id(partition))
         options["transaction_timeout_ms"] = int(self._deadline_s * 1000)
@@ -66,11 +71,31 @@ class Transactions:
         """Write what the batch says and its next offset, all or nothing; raises TransactionFailed or Fenced."""
         try:
             async with asyncio.timeout(self._deadline_s):
+                if self._was_disturbed() and (hanging := await undecided(self._settings, self.partition)):
+                    raise TransactionFailed(f"markers of the last transaction are missing in {', '.join(hanging)}")
                 await self._commit(batch)
         except ProducerFenced as error:
             raise Fenced("another process owns this partition") from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise TransactionFailed(f"the transaction's outcome is unknown: {error!r}") from error
+
+    async def settle(self, topics: Sequence[str], next_offset: int, *, is_commit: bool) -> None:
+        """End what hangs in our partition of these topics, and of the group's offsets; raises TransactionFailed."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                await self._producer.begin_transaction()
+                for topic in topics:  # a transaction without a record in them: its markers are all that is wanted
+                    self._producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, self.partition))  # noqa: SLF001
+                await self._send_offset(next_offset)
+                await (self._producer.commit_transaction() if is_commit else self._producer.abort_transaction())
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise TransactionFailed(f"what hangs was not settled: {error!r}") from error
+
+    def _was_disturbed(self) -> bool:
+        """Whether a connection to a broker broke since this was last asked, which is before each transaction."""
+        now = dict(self._producer.client._conns)  # noqa: SLF001 - there is no public way
+        before, self._connections = self._connections, now
+        return any(not one.connected() or now.get(name) is not one for name, one in before.items())
 
     async def _commit(self, batch: Batch) -> None:
         topics = self._settings.topic_set
@@ -83,9 +108,12 @@ class Transactions:
         for outcome in await asyncio.gather(*deliveries, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-        offsets = {TopicPartition(topics.webhooks, self._partition): batch.next_offset}
-        await self._producer.send_offsets_to_transaction(offsets, self._settings.processors_application)
+        await self._send_offset(batch.next_offset)
         await self._producer.commit_transaction()
+
+    async def _send_offset(self, next_offset: int) -> None:
+        offsets = {TopicPartition(self._settings.topic_set.webhooks, self.partition): next_offset}
+        await self._producer.send_offsets_to_transaction(offsets, self._settings.processors_application)
 
     async def _send(self, topic: str, records: Iterable[KeyValueHeaders]) -> list["asyncio.Future[object]"]:
         """Hand the records over in as few batches as fit; returns the deliveries to await."""
@@ -93,12 +121,12 @@ class Transactions:
         builder = self._producer.create_batch()
         for key, value, headers in records:
             if builder.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:  # it is full
-                deliveries.append(await self._producer.send_batch(builder, topic, partition=self._partition))
+                deliveries.append(await self._producer.send_batch(builder, topic, partition=self.partition))
                 builder = self._producer.create_batch()
                 # An empty batch takes any record, and the broker decides on its size.
                 builder.append(key=key, value=value, timestamp=None, headers=list(headers))
         if builder.record_count():
-            deliveries.append(await self._producer.send_batch(builder, topic, partition=self._partition))
+            deliveries.append(await self._producer.send_batch(builder, topic, partition=self.partition))
         return deliveries
 
     async def discard(self) -> None:

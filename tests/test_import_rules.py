@@ -31,8 +31,8 @@ DECIDING = sorted(
     | {
         str(path.relative_to(ROOT))
         for path in (ROOT / "processors").glob("*.py")
-        if path.stem not in {"__main__", "app", "commands", "diff", "letters", "owner", "replay"}
-        and path.stem not in {"restore", "runner", "settings", "transaction", "working"}
+        if path.stem not in {"__main__", "app", "commands", "diff", "letters", "markers", "owner", "replay"}
+        and path.stem not in {"restore", "runner", "settings", "takeover", "transaction", "working"}
     }
     | {
         f"projections/{name}.py"

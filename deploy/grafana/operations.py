@@ -192,9 +192,13 @@ PROCESSORS = Row(
         ),
         Panel(
             "Producers thrown away",
-            "Per second, by reason: fenced by a new owner, a transaction without an outcome, the broker.",
+            "Per second, by reason: fenced by a new owner, a transaction without an outcome, the broker; and"
+            " transactions that the broker left without their markers.",
             "ops",
-            (rate("threecx_processors_producer_replacements_total", "reason"),),
+            (
+                rate("threecx_processors_producer_replacements_total", "reason"),
+                total_rate("threecx_processors_hanging_transactions_total", "markers missing"),
+            ),
         ),
         Panel(
             "Restores",
