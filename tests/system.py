@@ -27,13 +27,23 @@ class Service:
     """One service as a child process; its output goes to a file beside its data."""
 
     def __init__(
-        self, module: str, environment: Mapping[str, str], log: Path, *arguments: str, wrapper: Sequence[str] = ()
+        self,
+        module: str,
+        environment: Mapping[str, str],
+        log: Path,
+        *arguments: str,
+        wrapper: Sequence[str] = (),
+        folder: Path | None = None,
     ) -> None:
-        """Start ``python -m module`` with `environment` on top of ours; by `wrapper`, a command that becomes it."""
+        """Start ``python -m module`` with `environment` on top of ours; by `wrapper`, a command that becomes it.
+
+        `folder`: whose code; null: of this tree.
+        """
         self.module = module
         self.log = log
         self._process = subprocess.Popen(
             [*wrapper, sys.executable, "-m", module, *arguments],
+            cwd=folder,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log.open("ab"),

@@ -264,8 +264,8 @@ class Run:
         lines = [verdict.accepted_are_there(attempts, webhooks), verdict.nothing_unsent(attempts, webhooks)]
         unknown = [one for one in webhooks if one.header["ce_type"] != "threecx.clock.tick" and not self._knows(one)]
         if not unknown:
-            expected = expect_all(_by_partition(webhooks), self._sender.facts, RULES, frozenset({QUEUE}))
-            lines.append(verdict.sessions_equal(expected, _by_partition(sessions), dead, attempts))
+            expected = expect_all(by_partition(webhooks), self._sender.facts, RULES, frozenset({QUEUE}))
+            lines.append(verdict.sessions_equal(expected, by_partition(sessions), dead, attempts))
             fold = folded(expected)
             for store, name in STORES.items():
                 calls, agents = await self.site.calls(store), await self.site.agents(store)
@@ -340,6 +340,7 @@ def _is_of_webhooks(key: str) -> bool:
     return any(name in key for name in told) and 'kind="tick"' not in key and PROGRESS not in key
 
 
-def _by_partition(records: Sequence[Raw]) -> dict[int, list[Raw]]:
+def by_partition(records: Sequence[Raw]) -> dict[int, list[Raw]]:
+    """The records of each partition, in their order; of sorted ones."""
     found = {number: list(ones) for number, ones in itertools.groupby(records, key=lambda one: one.partition)}
     return {number: found.get(number, []) for number in range(PARTITIONS)}
