@@ -5,15 +5,16 @@ order, so a replay meets each list between the same two webhooks. A list moves n
 it moves deadlines, and `pairing.on_deadline` decides. A PBX that is away or fails gives no list, and changes nothing.
 
 For each list: 1. a call that is listed under the id by which it is known claims that entry; 2. an open call that was
-never listed claims an entry that shows its agent and does not contradict its party, the latest begun first (of two
-alike the earlier one has ended, if any); 3. a call whose id is gone is still listed while an entry that nobody claimed
-may be it (from a queue to its agent: another id; a transfer: another agent), but when it was last surely seen stands
-still; 4. else it is absent: the second of two lists in a row without it makes it suspect.
+never listed claims an entry that shows its agent and its party, the latest begun first (of two alike the earlier one
+has ended, if any); one whose number is withheld an entry of its agent without a number, if there is but one such call
+and one such entry; 3. a call whose id is gone is still listed while an entry that nobody claimed may be it (from a
+queue to its agent: another id; a transfer: another agent), but when it was last surely seen stands still; 4. else it is
+absent: the second of two lists in a row without it makes it suspect.
 
 What was never listed is never absent: of a PBX that names its agents otherwise the witness knows, and says, nothing.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,8 +48,10 @@ def on_listing(calls: Calls, pbx: str, listing: Listing, origin: Origin, now: La
             missing.append((call, known))
         elif known is not None and known.seen_at is not None:
             calls.put(call._replace(listed=Listed(known.id, now.live_us)))
-    for call in sorted((one for one in opened if one.listed is None), key=_begun, reverse=True):
-        identity = entries.claim(call)
+    new = sorted((one for one in opened if one.listed is None), key=_begun, reverse=True)
+    nameless = Counter(one.extension for one in new if not any(_parties(one)))
+    for call in new:
+        identity = entries.claim(call, is_only=nameless[call.extension] == 1)
         if identity is not None:
             calls.put(call._replace(listed=Listed(identity, now.live_us)))
     for call, known in missing:
@@ -82,11 +85,15 @@ class _Entry:
     def has_party(self, call: Call) -> bool:
         return any(same_number(mine, theirs) for mine in self.numbers for theirs in _parties(call))
 
-    def is_like(self, call: Call) -> bool:
-        """Its agent, and no other party than its own."""
-        if call.extension not in self.extensions:
-            return False
-        return self.has_party(call) or not self.numbers or not any(_parties(call))
+    def is_of(self, call: Call) -> bool:
+        """Its agent, and its party: the same number, or none in either."""
+        return call.extension in self.extensions and (self.has_party(call) or not (self.numbers or any(_parties(call))))
+
+    def may_be(self, call: Call) -> bool:
+        """Its party, whoever speaks to it; or its agent, and no other party than its own."""
+        if self.has_party(call):
+            return True
+        return call.extension in self.extensions and not (self.numbers and any(_parties(call)))
 
 
 class _Entries:
@@ -104,16 +111,18 @@ class _Entries:
     def claim_own(self, call: Call, known: Listed) -> bool:
         """Claim the entry under the call's own id, unless that is another call's now: ids restart with the PBX."""
         entry = self._by_id.get(known.id)
-        return entry is not None and entry.is_like(call) and self._claimed(entry)
+        return entry is not None and entry.is_of(call) and self._claimed(entry)
 
-    def claim(self, call: Call) -> str | None:
-        """Claim an entry for a call that was never listed; gives its id."""
-        entry = next((one for one in self._left(call) if one.is_like(call)), None)
-        return entry.id if entry is not None and self._claimed(entry) else None
+    def claim(self, call: Call, *, is_only: bool) -> str | None:
+        """Claim an entry for a call that was never listed; gives its id. `is_only`: of its agent's without a number."""
+        found = [one for one in self._left(call) if one.is_of(call)]
+        if not found or not (found[0].has_party(call) or (is_only and len(found) == 1)):
+            return None
+        return found[0].id if self._claimed(found[0]) else None
 
     def has_perhaps(self, call: Call) -> bool:
         """Whether an entry that nobody claimed may be the call."""
-        return any(one.is_like(call) or one.has_party(call) for one in self._left(call))
+        return any(one.may_be(call) for one in self._left(call))
 
     def _claimed(self, entry: _Entry) -> bool:
         return self._by_id.pop(entry.id, None) is not None
