@@ -49,7 +49,7 @@ def grants(topic_set: TopicSet, consumers: Sequence[str] = (CONSUMER,)) -> Mappi
             Grant("transactionalId", f"{processors}-", frozenset({"Write", "Describe"}), "prefix"),
         ),
         PROJECTIONS: (
-            *_on_topics(everything, read={topic_set.call_sessions}),
+            *_on_topics(everything, read={topic_set.call_sessions, topic_set.webhooks}),
             Grant("group", projections, frozenset({"Read"})),
         ),
         **{

@@ -57,6 +57,12 @@ class Access:
         if "number" in request.query_params and self.role(request, query_token=query_token) == MASKED:
             raise Refused(HTTPStatus.FORBIDDEN, "a masked token cannot search by number; leave it out")
 
+    @staticmethod
+    def may_see_bodies(role: str) -> None:
+        """Refuse a masked role that asks for webhooks as they came: there is a number in each."""
+        if role == MASKED:
+            raise Refused(HTTPStatus.FORBIDDEN, "a masked token does not see the webhooks themselves")
+
 
 def shown(value: Any, role: str) -> Any:
     """A JSON value as `role` sees it; numbers are masked wherever they stand, before and after a change, too."""

@@ -31,6 +31,8 @@ from projections.feeds import FeedState
 from projections.figures import FIGURES
 from projections.figures_api import FiguresApi
 from projections.openapi import document
+from projections.raw import RawWebhooks, UnreachableError
+from projections.records import places_of, shown_of
 from projections.settings import ProjectionsSettings
 from projections.sources import TooManyChangedError
 from projections.stream import Stream, TooManyClientsError
@@ -57,6 +59,7 @@ class Api:
         self.figures = FiguresApi(self._access, views, settings.targets)
         self._views = views
         self._exports = Exports(views, settings.projections_exports_max)
+        self._raw = RawWebhooks(settings)
         self._stream = stream
         self._metrics = metrics
 
@@ -144,6 +147,25 @@ class Api:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no call with this session_id")
         body = {"session_id": session_id, "legs": legs, "revisions": shown(found, role), **seen.stamp()}
         return answer(request, seen, role, body)
+
+    async def records(self, request: Request) -> Response:
+        """The webhooks behind one call, as they were accepted; a masked role may not see them."""
+        role = self._access.role(request)
+        parameters.only(request, ())
+        self._access.may_see_bodies(role)
+        session_id = request.path_params["session_id"]
+        _no_nul(session_id)
+        async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
+            call = await self._views.call(connection, session_id)
+            places = places_of(await self._views.why(connection, session_id))
+            forgotten = await self._views.store.forgotten_in(connection)
+        if call is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no call with this session_id")
+        first_received_at = times.from_text(call["first_received_at"])
+        raw = await self._raw.read(places) if places else []
+        shown_ = [shown_of(place, one, forgotten, first_received_at) for place, one in zip(places, raw, strict=True)]
+        return answer(request, seen, role, {"session_id": session_id, "records": shown_, **seen.stamp()})
 
     async def calls_csv(self, request: Request) -> Response:
         """The calls as CSV, streamed; `form`: ``spreadsheet`` (no cell runs as a formula) or ``raw``."""
@@ -260,6 +282,7 @@ def application(api: Api, metrics: Metrics) -> Starlette:
         "/api/v1/figures/durations": ("durations", api.figures.durations),
         "/api/v1/calls/{session_id}": ("call", api.call),
         "/api/v1/calls/{session_id}/why": ("why", api.why),
+        "/api/v1/calls/{session_id}/records": ("records", api.records),
         "/api/v1/stream": ("stream", api.stream),
         "/openapi.json": ("openapi", api.openapi),
         "/health": ("health", api.health),
@@ -271,7 +294,11 @@ def application(api: Api, metrics: Metrics) -> Starlette:
     served = [Served("GET", path, name, handler) for path, (name, handler) in routes.items()]
     changed = (HTTPStatus.BAD_REQUEST, "too many calls known at as_of have changed since; take a later as_of")
     away = (HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
+    unread = (HTTPStatus.SERVICE_UNAVAILABLE, "Kafka does not answer, and only Kafka has the webhooks")
     hint = "see /openapi.json for the routes and their methods"
     return serving.application(
-        metrics, served, {TooManyChangedError: changed, SQLAlchemyError: away, OSError: away}, hint
+        metrics,
+        served,
+        {TooManyChangedError: changed, SQLAlchemyError: away, OSError: away, UnreachableError: unread},
+        hint,
     )

@@ -6,11 +6,13 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import models_json_schema
 
+from events.envelope import Type
 from events.session import Session
 from events.times import Utc
 from projections.agent_status import Agent, Figures
 from projections.feeds import Feed
 from projections.figures import FIGURES
+from projections.records import Missing
 from projections.words import CURSOR, FORMS, SPREADSHEET, SWITCHES, WORDS
 
 Json = dict[str, Any]
@@ -125,6 +127,27 @@ class Why(Stamped):
     revisions: list[dict[str, JsonValue]]
 
 
+class RawRecord(BaseModel):
+    """A record of ``threecx.webhooks``: `body` as text, `body_base64` where it is no UTF-8, or why it is `missing`."""
+
+    partition: int
+    offset: int
+    ce_id: str
+    type: Type | None
+    received_at: Utc | None
+    content_type: str | None
+    body: str | None
+    body_base64: str | None
+    missing: Missing | None
+
+
+class Records(Stamped):
+    """Answer of ``/api/v1/calls/{session_id}/records``: the first 100 in the order of the log."""
+
+    session_id: str
+    records: list[RawRecord]
+
+
 class Problem(BaseModel):
     """An error, RFC 9457."""
 
@@ -144,7 +167,7 @@ class Health(BaseModel):
 
 
 MODELS = (
-    *(Agent, AgentList, FeedList, Session, CallPage, Why, Problem, Health, FiguresAnswer, Series, Durations),
+    *(Agent, AgentList, FeedList, Session, CallPage, Why, Records, Problem, Health, FiguresAnswer, Series, Durations),
     *(StreamSnapshot, StreamChange, StreamFeeds),
 )
 
@@ -161,9 +184,9 @@ SECURITY: Json = {
 PROBLEMS: Json = {
     "400": "A parameter is unknown, given twice or not understood; `detail` says what to send",
     "401": "No valid token; without PROJECTIONS_API_TOKENS none is wanted",
-    "403": "A masked token cannot search by number",
+    "403": "A masked token cannot search by number, nor see the webhooks themselves",
     "404": "There is nothing by that name",
-    "503": "The database does not answer, or a limit is reached; try again after `Retry-After` seconds",
+    "503": "The database (or Kafka, for webhooks) does not answer, or a limit is reached; try again later",
 }
 
 
@@ -223,6 +246,9 @@ def _paths() -> Json:
         "/api/v1/calls": _get("calls", "Calls, newest first by first receipt", "CallPage", [*page, then], "403"),
         "/api/v1/calls/{session_id}": _get("call", "One call", "Session", [session_id, then], "404"),
         "/api/v1/calls/{session_id}/why": _get("why", "What led to a call's state", "Why", [session_id], "404"),
+        "/api/v1/calls/{session_id}/records": _get(
+            "records", "The webhooks behind a call, as they came", "Records", [session_id], "403", "404"
+        ),
         "/api/v1/calls.csv": _get("calls-csv", "Calls as CSV", "text/csv", [*_filters(), form, then], "403"),
         "/api/v1/calls.ndjson": _get(
             "calls-ndjson", "Calls, one to a line", "application/x-ndjson", [*_filters(), then], "403"

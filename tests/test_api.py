@@ -81,6 +81,7 @@ async def test_what_is_not_there_is_404(tmp_path: Path) -> None:
         for path in (
             "/api/v1/calls/none",
             "/api/v1/calls/none/why",
+            "/api/v1/calls/none/records",
             "/api/v1/agents/default/999",
             "/api/v2",
             "/wallboard/..%2Fapp.py",
@@ -115,6 +116,8 @@ async def test_a_masked_token_sees_no_number_anywhere_and_cannot_search_one(tmp_
         assert X in plain, "the full token sees what the masked one does not"
         for path in ("/api/v1/calls", "/api/v1/figures", "/api/v1/calls.csv", "/api/v1/calls.ndjson"):
             assert (await client.get(f"{path}?number=5551234", headers=masked)).status_code == 403
+        records = f"/api/v1/calls/{page[0]['session_id']}/records"
+        assert (await client.get(records, headers=masked)).status_code == 403
 
 
 @pytest.mark.parametrize(

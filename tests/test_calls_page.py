@@ -117,6 +117,10 @@ async def test_the_why_of_a_call_tells_rules_changes_and_raw_records(shared_syst
         await expect(changed.locator("td")).to_have_text(["Status", "end inferred", "ended"])
         link = page.locator("#why-body .recording")
         await expect(link).to_have_attribute("href", "https://pbx.example.com/1.wav")
+        await page.locator("#why-records").click()
+        bodies = page.locator("#why-body .records pre")
+        await expect(bodies).to_have_count(3)
+        assert json.loads(await bodies.nth(2).inner_text()) == true_end
         await page.locator("#why-close").click()
         assert "call=" not in page.url
 

@@ -52,16 +52,19 @@ async def test_the_seeds_samples_give_one_call_and_the_agent_goes_on_call_and_ba
     async with httpx.AsyncClient() as client, chromium() as browser:
         page = await browser.new_page()
         await page.goto(system.board)
-        await post(client, system, seed_start(began))
+        sent = [seed_start(began), seed_end(ended)]
+        await post(client, system, sent[0])
         card = page.locator('[data-key="default/201"]')
         await expect(card).to_have_attribute("data-status", "on_call", timeout=3000)
         await expect(card.locator(".party")).to_contain_text("+41225551234")
-        await post(client, system, seed_end(ended))
+        await post(client, system, sent[1])
         await expect(card).to_have_attribute("data-status", "available", timeout=3000)
         await expect(page.locator("#last tr")).to_have_count(1)
         (call,) = await calls_of(client, system)
         agent = (await client.get(f"{system.board}/api/v1/agents/default/201")).json()
         why = (await client.get(f"{system.board}/api/v1/calls/{call['session_id']}/why")).json()
+        raw = (await client.get(f"{system.board}/api/v1/calls/{call['session_id']}/records")).json()
+    assert [json.loads(record["body"]) for record in raw["records"]] == sent
     assert (call["status"], call["outcome"], call["duration_s"], call["span_s"]) == ("ended", "answered", 272, 272)
     assert (call["started_at"], call["started_at_source"]) == (zulu(began), "reported")
     assert (call["ended_at"], call["ended_at_source"]) == (zulu(ended), "reported")

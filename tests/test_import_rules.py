@@ -38,7 +38,7 @@ DECIDING = sorted(
         f"projections/{name}.py"
         for name in (
             *("agent_status", "call_log", "feeds", "figures", "folding"),
-            *("forgetting", "openapi", "targets", "words"),
+            *("forgetting", "openapi", "records", "targets", "words"),
         )
     }
     | {

@@ -14,6 +14,26 @@ const PLAIN = ["session_id", "revision"];
 
 let held = null;
 
+// Asked for only when somebody wants to see them: Kafka has to look them up.
+async function drawRecords(place, id) {
+  place.replaceChildren(element("p", "empty", null, words.loading));
+  let records;
+  try {
+    ({ records } = await ask("/api/v1/calls/" + encodeURIComponent(id) + "/records"));
+  } catch (error) {
+    return place.replaceChildren(element("p", "empty", null, words.failed + " " + error.message));
+  }
+  const list = element("ul", "records", null);
+  for (const record of records) {
+    const item = element("li", "", list);
+    const told = [record.received_at && moment(record.received_at), record.content_type, words.partition + " " + record.partition, words.offset + " " + record.offset];
+    element("p", "", item, told.filter(Boolean).join(" · "));
+    if (record.missing) element("p", "empty", item, words.missing[record.missing] ?? record.missing);
+    else element("pre", "", item, record.body ?? record.body_base64).tabIndex = 0;
+  }
+  place.replaceChildren(list);
+}
+
 export async function loadWhy(id) {
   const path = "/api/v1/calls/" + encodeURIComponent(id);
   try {
@@ -105,6 +125,11 @@ export function drawWhy() {
   element("h3", "", body, words.history);
   const list = element("ol", "history", body);
   held.why.revisions.forEach((event, place) => drawRevision(list, event, held.why.revisions[place - 1]));
+  const records = element("div", "", body);
+  const button = element("button", "", records, words.showRecords);
+  button.type = "button";
+  button.id = "why-records";
+  button.addEventListener("click", () => drawRecords(records, held.call.session_id));
   if (held.why.legs.length) {
     element("h3", "", body, words.otherLegs);
     const legs = element("ul", "", body);

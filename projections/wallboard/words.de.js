@@ -57,6 +57,9 @@ export const de = {
   otherLegs: "Weitere Teile desselben Anrufs", rule: "Regel", rawRecords: "Rohdaten", changed: "Geändert",
   field: "Feld", before: "vorher", after: "nachher", partition: "Partition", offset: "Offset", revision: "Fassung",
   between: "zwischen", and: "und", notBefore: "nicht vor", notKnown: "nicht bekannt",
+  showRecords: "Die Webhooks zeigen, wie sie kamen", missing: {
+    expired: "Das Log bewahrt ihn nicht mehr auf.", forgotten: "Nicht gezeigt: jemand darin wurde vergessen.", of_others: "Nicht gezeigt: eine Liste aller Anrufe der Telefonanlage.",
+  },
   sources: { reported: "gemeldet", derived: "errechnet", received: "Zeit des Empfangs", inferred: "erschlossen", unknown: "unbekannt" },
   events: {
     "call.started": "Begonnen", "call.ended": "Beendet", "call.end_missed": "Ende erschlossen", "call.corrected": "Berichtigt",

@@ -58,6 +58,9 @@ export const en = {
   otherLegs: "Other legs of the same call", rule: "Rule", rawRecords: "Raw records", changed: "Changed",
   field: "Field", before: "before", after: "after", partition: "partition", offset: "offset", revision: "Revision",
   between: "between", and: "and", notBefore: "not before", notKnown: "not known",
+  showRecords: "Show the webhooks as they came", missing: {
+    expired: "The log does not keep it any more.", forgotten: "Not shown: somebody in it was forgotten.", of_others: "Not shown: a list of all calls of the phone system.",
+  },
   sources: { reported: "reported", derived: "derived", received: "time of receipt", inferred: "inferred", unknown: "unknown" },
   events: {
     "call.started": "Began", "call.ended": "Ended", "call.end_missed": "End inferred", "call.corrected": "Corrected",

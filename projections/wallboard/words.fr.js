@@ -58,6 +58,9 @@ export const fr = {
   otherLegs: "Autres parties du même appel", rule: "Règle", rawRecords: "Données brutes", changed: "Changé",
   field: "Champ", before: "avant", after: "après", partition: "partition", offset: "offset", revision: "Version",
   between: "entre", and: "et", notBefore: "pas avant", notKnown: "inconnu",
+  showRecords: "Montrer les webhooks tels qu’ils sont arrivés", missing: {
+    expired: "Le journal ne le conserve plus.", forgotten: "Non montré : une personne y a été oubliée.", of_others: "Non montré : une liste de tous les appels du standard.",
+  },
   sources: { reported: "annoncé", derived: "calculé", received: "heure de réception", inferred: "déduit", unknown: "inconnu" },
   events: {
     "call.started": "Commencé", "call.ended": "Terminé", "call.end_missed": "Fin déduite", "call.corrected": "Corrigé",
