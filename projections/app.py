@@ -143,4 +143,5 @@ def _turning(views: Views) -> object:
     """What tells that agents are to be told anew though no call has changed."""
     now = datetime.now(UTC)
     unknown = views.feeds.unknown(now, time.monotonic())
-    return [(feed.pbx, feed.status) for feed in views.pbx_feeds()], unknown, views.days(now)
+    feeds = [(feed.pbx, feed.status) for feed in views.pbx_feeds()]
+    return feeds, unknown, views.days(now), views.changed_elsewhere

@@ -86,7 +86,8 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def start(self) -> None:
         """Connect and begin; raises aiokafka's KafkaError while the broker is away."""
-        for partition, position in (await self._store.positions()).items():
+        self._positions = await self._store.positions()
+        for partition, position in self._positions.items():
             self._views.feeds.known(partition, position.stream_time)
         await self._broker.start()
 
@@ -102,7 +103,10 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         consumer.pause(*partitions)
         try:
             positions = await self._store.positions()
-            self._positions = {one.partition: positions.get(one.partition, NOTHING) for one in partitions}
+            found = {one.partition: positions.get(one.partition, NOTHING) for one in partitions}
+            # What another process folded while it had a partition of ours, our clients were not told.
+            self._views.changed_elsewhere += any(at != self._position(one) for one, at in found.items())
+            self._positions |= found
             for one in partitions:
                 consumer.seek(one, self._positions[one.partition].next_offset)
                 self._watch(one)

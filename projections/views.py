@@ -41,7 +41,11 @@ class Views:
     """The read side of the store, with the feeds in memory."""
 
     def __init__(self, store: Store, feeds: Feeds, pbxs: Mapping[str, Pbx], wrap_up_s: float = 0.0) -> None:
-        """`wrap_up_s`: of PBXs that have none of their own."""
+        """`wrap_up_s`: of PBXs that have none of their own.
+
+        `changed_elsewhere`: how often rows turned out to be another process's, of which our clients were not told.
+        """
+        self.changed_elsewhere = 0
         self.store = store
         self.feeds = feeds
         self.pbxs = pbxs

@@ -13,10 +13,11 @@ from events.envelope import Envelope, Type
 from processors.task import Task
 from tests.builders import T0
 from tests.chaos import verdict
+from tests.chaos.faults import Faults
 from tests.chaos.ledger import Attempt, Ledger, attempts_of
-from tests.chaos.plan import KINDS, OF_THREE, plan
+from tests.chaos.plan import KINDS, OF_DISKS, OF_NETWORK, OF_THREE, plan
 from tests.chaos.reference import PROGRESS, Expected, Fold, Json, Raw, expect, folded
-from tests.chaos.run import Run
+from tests.chaos.soak import Sample, Watch
 from tests.chaos.traffic import Traffic
 from tests.simulation.faults import PBXS, feed_of
 
@@ -233,7 +234,8 @@ def test_a_plan_is_the_same_again_and_has_every_kind() -> None:
     faults = plan(seed, 40, longest_s=5, brokers=3)
     assert faults == plan(seed, 40, longest_s=5, brokers=3)
     assert {fault.kind for fault in faults} == {*KINDS, *OF_THREE}
-    assert all(hasattr(Run, "_" + fault.kind.replace(" ", "_")) for fault in faults)
+    for kind in (*KINDS, *OF_THREE, *OF_DISKS, *OF_NETWORK):
+        assert hasattr(Faults, "_" + kind.replace(" ", "_").replace("-", "_"))
     assert max(fault.seconds for fault in faults if fault.kind != "clock") <= 8.0
 
 
@@ -244,3 +246,15 @@ def test_traffic_is_the_same_again_and_comes_in_order() -> None:
 
     assert some() == some()
     assert [due for due, *_ in some()] == sorted(due for due, *_ in some())
+
+
+def test_what_grows_over_a_long_run_is_seen() -> None:
+    def watch(megabytes: Callable[[int], float], files: Callable[[int], int]) -> Watch:
+        found = Watch(dict, Path())
+        found.samples["ingest"] = [Sample(n * 5.0, megabytes(n), files(n)) for n in range(700)]
+        return found
+
+    assert not list(watch(lambda n: 100 + n % 7, lambda n: 20 + n % 3).problems())
+    assert "megabytes grew" in next(watch(lambda n: 100 + n * 0.3, lambda _: 20).problems())
+    assert "files grew" in next(watch(lambda _: 100, lambda n: 20 + n // 10).problems())
+    assert "too few" in next(Watch(dict, Path(), {"ingest": []}).problems())

@@ -1,5 +1,6 @@
 """The projections on a real Kafka: rows and offsets together through kills and a failing database."""
 
+import asyncio
 import operator
 import os
 import sqlite3
@@ -7,16 +8,21 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from events import session_events
-from events.kafka import KafkaSettings
+from events.kafka import KafkaSettings, transactional_producer
 from events.session_events import FeedProgress
 from processors.task import InputRecord, OutputRecord
 from tests.builders import Log, end, run, start
+from tests.chaos.follower import Follower
+from tests.conftest import TEST_PARTITIONS
 from tests.system import System, append, committed_offsets
+from tests.views_folded import session_records as folded_records
 from tests.waiting import eventually
 
 
@@ -188,6 +194,26 @@ async def test_an_unreadable_record_is_counted_and_the_next_one_goes_on(
     assert "threecx_projections_unreadable_total 2.0" in metrics
 
 
+async def test_what_was_aborted_is_in_no_view(projections: System, kafka: KafkaSettings, tmp_path: Path) -> None:
+    *records, last = session_records(3)
+    producer = AIOKafkaProducer(**transactional_producer(kafka, f"aborting-{kafka.kafka_topic_prefix}"))
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(kafka.topic_set.call_sessions, last.value, last.key, partition=last.partition)
+    await producer.abort_transaction()
+    await producer.stop()
+    await append(kafka, records, kafka.topic_set.call_sessions)
+    projections.start("projections")
+
+    async def position() -> int:
+        return next_offset(tmp_path)
+
+    beside = 2  # the aborted record and its marker
+    await eventually(position, lambda seen: seen == len(records) + beside, 40)
+    open_call = "+41225550002open"
+    assert await calls_of(projections) == ["+41225550000ended", "+41225550001ended", open_call]
+
+
 async def test_a_second_writer_of_the_same_database_ends_the_process(
     projections: System, kafka: KafkaSettings, tmp_path: Path
 ) -> None:
@@ -208,3 +234,59 @@ async def test_a_second_writer_of_the_same_database_ends_the_process(
 
     assert await eventually(ended, lambda code: code is not None, 20) != os.EX_OK
     assert "another writer" in projections.services["projections"].log.read_text("utf-8", "replace")
+
+
+async def test_a_client_is_told_what_another_process_folded_once_its_partitions_come_back(
+    projections: System, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    """While two processes share the partitions each streams its own; the one that stays must not keep quiet after."""
+    projections.environment["PROJECTIONS_FEED_SILENT_S"] = "3600"  # a feed that falls silent brings a snapshot, too
+    projections.start("projections")
+    other = System(kafka, tmp_path, PROJECTIONS_BATCH_RECORDS_MAX="20")
+    follower = Follower(projections.board)
+    following = asyncio.create_task(follower.run())
+    records = {partition: folded_records(8, partition) for partition in range(TEST_PARTITIONS)}
+
+    async def folded(share: float) -> None:
+        """Have so much of each partition folded, by whoever has it."""
+        upto = {partition: int(len(mine) * share) for partition, mine in records.items()}
+        some = [
+            one
+            for partition, mine in records.items()
+            for one in mine[next_offset(tmp_path, partition) : upto[partition]]
+        ]
+        await append(kafka, some, kafka.topic_set.call_sessions)
+
+        async def there() -> bool:
+            return all(next_offset(tmp_path, partition) == end for partition, end in upto.items())
+
+        await eventually(there, timeout_s=40)
+
+    async def unlike() -> list[dict[str, Any]]:
+        async with httpx.AsyncClient() as client:
+            page = (await client.get(f"{projections.board}/api/v1/calls", params={"limit": "1000"})).json()
+        return [call for call in page["calls"] if follower.calls.get(call["session_id"]) != call]
+
+    try:
+        await projections.ready(with_feed=False)
+        await folded(0.5)
+        await eventually(unlike, lambda left: not left, 40)
+        await asyncio.sleep(1.5)  # the feeds were heard of: a snapshot tells so within a second
+        other.start("projections")
+        await other.ready(with_feed=False)
+        await eventually(lambda: partitions_of(other), lambda mine: 0 < mine < TEST_PARTITIONS, 40)
+        await folded(1.0)
+        assert await unlike(), "each streams its own partitions only"
+        other.kill()
+        await eventually(unlike, lambda left: not left, 40)
+        assert len(follower.calls) == 8 * TEST_PARTITIONS
+    finally:
+        following.cancel()
+        other.kill()
+
+
+async def partitions_of(system: System) -> int:
+    """How many partitions the process has now."""
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{system.board}/metrics")).text
+    return metrics.count("threecx_projections_high_watermark_offset{")

@@ -88,7 +88,8 @@ async def test_a_slow_client_is_dropped_at_its_limit_and_others_go_on() -> None:
     for number in range(QUEUE_MAX + 3):
         stream.publish("change", {"n": number})
         await told(quick, 1)
-    held = [data["n"] async for data in changes(slow)]
+    async with asyncio.timeout(10):
+        held = [data["n"] async for data in changes(slow)]
     assert held == list(range(QUEUE_MAX)), "what waited is sent, then the stream ends"
     assert metrics.counter("stream_clients_dropped_total")._value.get() == 1
     assert [data["n"] for _, _, data in await told(await stream.subscribe("life-5", picture), 3)] == [5, 6, 7]

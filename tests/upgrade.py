@@ -32,7 +32,7 @@ from tests.chaos import verdict
 from tests.chaos.ledger import Ledger, attempts_of
 from tests.chaos.reference import Expected, Fold, expect_all, folded
 from tests.chaos.run import CATCH_UP_TIMEOUT_S, STORES, WHY_SAMPLE, by_partition
-from tests.chaos.site import ALWAYS, RULES, Site
+from tests.chaos.site import ALWAYS, RULES, Site, Surroundings
 from tests.chaos.traffic import QUEUE, Sender, Traffic
 from tests.system import Service
 
@@ -48,7 +48,7 @@ class Releases(Site):
 
     def __init__(self, folder: Path, before: Path) -> None:
         """All of it is of the release before."""
-        super().__init__(folder, 1, plain_times=False)
+        super().__init__(folder, Surroundings(), plain_times=False)
         self.before = before
         self.code = dict.fromkeys((*ALWAYS, *BACK_SERVICES), before)
         self.is_back = False

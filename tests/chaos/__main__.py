@@ -5,18 +5,25 @@ A red run keeps its folder (ledger, logs, data) and says how it is run again.
 
 import argparse
 import asyncio
+import shlex
 import shutil
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from tests.chaos.plan import plan
+from tests.chaos import disks, network
+from tests.chaos.plan import OF_DISKS, OF_NETWORK, Fault, plan
 from tests.chaos.run import Report, Run
+from tests.chaos.site import Surroundings
+from tests.chaos.soak import seconds_of
+from tests.faults.loop import own_mounts
 
 P99 = 0.99
+FAULT_EVERY_S = 60.0
 
 
 def say(line: str) -> None:
@@ -43,6 +50,29 @@ def tell(report: Report) -> None:
     print("RED" if report.violations else "GREEN")
 
 
+def surroundings_for(faults: Sequence[Fault], brokers: int) -> Surroundings:
+    """What the faults need, made ready; ends the process when it cannot be had."""
+    kinds = {fault.kind for fault in faults}
+    disky, networked = bool(kinds & {*OF_DISKS}), bool(kinds & {*OF_NETWORK})
+    if (disky and not disks.is_possible()) or (networked and not network.is_possible()):
+        sys.exit("faults of disks and of the network below TCP need root, strace and iptables")
+    if disky:
+        own_mounts()
+    if networked:
+        network.own_network()
+    return Surroundings(brokers, disky)
+
+
+def again(given: argparse.Namespace) -> str:
+    """The command that makes the same run; the folder is another one."""
+    words = ["python", "-m", "tests.chaos"]
+    for name, value in vars(given).items():
+        if name != "folder" and value is not None:
+            values = value if isinstance(value, list) else [f"{value:g}s" if name == "soak" else value]
+            words += [word for one in values for word in (f"--{name}", str(one))]
+    return shlex.join(words)
+
+
 def main() -> int:
     """Parse, run, tell."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
@@ -51,6 +81,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=200.0, help="webhooks a second (200)")
     parser.add_argument("--rest", type=float, default=2.0, metavar="SECONDS", help="between two faults (2)")
     parser.add_argument("--longest", type=float, default=30.0, metavar="SECONDS", help="of one fault (30)")
+    parser.add_argument("--soak", type=seconds_of, metavar="TIME", help="a fault a minute for so long (90s, 10m, 1h)")
     parser.add_argument("--only", action="append", metavar="KIND", help="only faults of this kind; can be repeated")
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
     parser.add_argument("--folder", type=Path, help="keep everything there, green or red")
@@ -58,17 +89,19 @@ def main() -> int:
     folder = given.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
+    if given.soak:
+        given.faults = max(1, round(given.soak / FAULT_EVERY_S))
     faults = plan(given.seed, given.faults, longest_s=given.longest, brokers=given.brokers, only=given.only)
     say(f"seed {given.seed}: {len(faults)} faults, {given.brokers} broker(s), {given.rate:g} webhooks/s; {folder}")
-    run = Run(folder, given.seed, given.rate, given.brokers, faults, say)
-    report = asyncio.run(run.go(given.rest))
+    run = Run(folder, given.seed, given.rate, surroundings_for(faults, given.brokers), faults, say)
+    report = asyncio.run(run.one_by_one(given.rest, FAULT_EVERY_S if given.soak else 0.0))
+    run.watch.keep(folder / "processes.csv")
+    if given.soak:
+        report.problems += run.watch.problems()
+        print("", *run.watch.told(), sep="\n")
     tell(report)
     if report.violations:
-        only = "".join(f" --only '{kind}'" for kind in given.only or ())
-        print(
-            f"evidence: {folder}\nagain: python -m tests.chaos --seed {given.seed} --faults {given.faults}"
-            f" --brokers {given.brokers} --rate {given.rate:g} --rest {given.rest:g} --longest {given.longest:g}{only}"
-        )
+        print(f"evidence: {folder}\nagain: {again(given)}")
         return 1
     if given.folder is None:
         shutil.rmtree(folder)

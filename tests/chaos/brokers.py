@@ -17,10 +17,11 @@ HEAP_MB = 256
 class Node(Broker):
     """One node of the cluster; `bootstrap_servers` is its own listener, before which nothing stands."""
 
-    def __init__(self, folder: Path, number: int, ways: Sequence[str]) -> None:
-        """`number` counts from 1; ports are chosen now, for the cluster's life."""
+    def __init__(self, folder: Path, number: int, ways: Sequence[str], beside: Mapping[str, str]) -> None:
+        """`number` counts from 1; ports are chosen now, for the cluster's life; `beside`: further properties."""
         super().__init__(folder, lambda _: None, HEAP_MB)
         self.number = number
+        self._beside = beside
         self.controller_port = free_port()
         self.behind = {way: free_port() for way in ways}
         self.before = {way: free_port() for way in ways}
@@ -39,6 +40,11 @@ class Node(Broker):
     def spawn(self) -> None:
         """Start the process, without waiting."""
         self._launch(resolve_jars(self._say), self.folder / "server.properties")
+
+    @property
+    def port(self) -> int:
+        """At which the other nodes talk to it, and whoever goes past the proxy."""
+        return self._port
 
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
@@ -71,15 +77,16 @@ class Node(Broker):
             "transaction.state.log.min.isr": least,
             "min.insync.replicas": least,
             "log.dirs": str(self.folder / "data"),
+            **self._beside,
         }
 
 
 class Cluster:
     """The nodes, and before each of their listeners the way of one service."""
 
-    def __init__(self, folder: Path, nodes: int, ways: Mapping[str, Way]) -> None:
-        """Nothing is started yet."""
-        self.nodes = [Node(folder / f"kafka-{number}", number, list(ways)) for number in range(1, nodes + 1)]
+    def __init__(self, folders: Sequence[Path], ways: Mapping[str, Way], beside: Mapping[str, str]) -> None:
+        """Nothing is started yet; one node in each folder, with the properties `beside` ours."""
+        self.nodes = [Node(folder, number, list(ways), beside) for number, folder in enumerate(folders, 1)]
         self._ways = ways
         self._servers: list[asyncio.Server] = []
 

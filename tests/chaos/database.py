@@ -42,10 +42,23 @@ class Database:
         return f"postgresql+asyncpg://callstream@{HOST}:{self._port}/postgres"
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
+
+    @property
     def pid(self) -> int:
         """Of the server's first process."""
         assert self._process is not None
         return self._process.pid
+
+    def pids(self) -> list[int]:
+        """Of all its processes."""
+        return [self.pid, *(pid for pid, parent in _processes() if parent == self.pid)]
+
+    def has_ended(self) -> bool:
+        """Whether it gave up."""
+        return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -68,7 +81,7 @@ class Database:
         """All of its processes at once, without a word."""
         if self._process is None or self._process.poll() is not None:
             return
-        children = [pid for pid, parent in _processes() if parent == self._process.pid]
+        _, *children = self.pids()
         self._process.kill()
         for child in children:
             with contextlib.suppress(ProcessLookupError):

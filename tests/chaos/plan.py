@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from tests.chaos import network
+
 SERVICES = ("ingest", "processors-1", "processors-2", "projections-sqlite", "projections-postgres")
 
 
@@ -29,6 +31,24 @@ KINDS = (
 OF_THREE = ("kill leaders", "kill coordinator", "kill all brokers")
 """With three brokers: the node that leads most partitions, the one that decides on transactions, all at once."""
 
+OF_DISKS = ("power cut", "disk full", "slow disk", "failing sync")
+OF_NETWORK = network.KINDS
+"""Root only, and only when chosen."""
+OF_SERVICES = frozenset({"kill", "freeze", "scale", "rolling restart", "double"})
+"""What is done to a service's process: two of these at once would be done to one that is not there."""
+
+
+def lanes_of(faults: Sequence[Fault]) -> list[list[Fault]]:
+    """What may happen side by side: faults of the services' processes, and all the others."""
+    mine = [fault for fault in faults if fault.kind in OF_SERVICES]
+    return [mine, [fault for fault in faults if fault.kind not in OF_SERVICES]]
+
+
+def closes_the_door(fault: Fault) -> bool:
+    """Whether no webhook can be answered meanwhile."""
+    killed = fault.target == "ingest" and fault.kind in {"kill", "freeze", "power cut"}
+    return killed or fault.target == "sender-ingest" or fault.kind == "rolling restart"
+
 
 def plan(seed: int, faults: int, *, longest_s: float, brokers: int, only: Sequence[str] | None = None) -> list[Fault]:
     """So many faults; the first ones are one of each kind in random order, the rest by chance."""
@@ -43,17 +63,28 @@ def plan(seed: int, faults: int, *, longest_s: float, brokers: int, only: Sequen
 
 SPELLS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 12.0, 30.0, 60.0)
 WAYS = ("ingest", "processors", "projections")
+PAIRS = (
+    "ingest-brokers",
+    "processors-brokers",
+    "projections-brokers",
+    "projections-postgres",
+    "sender-ingest",
+    "follower-projections",
+)
 JUMPS_S = (-7.0, 3.0, 30.0, -90.0, 3600.0, -86_400.0, 86_400.0 * 365 * 3, -86_400.0 * 365 * 3)
 
 
 def _fault(random: Random, kind: str, longest_s: float, brokers: int) -> Fault:
     node = f"kafka-{random.randrange(brokers) + 1}"
     spell_s = min(longest_s, random.choice(SPELLS_S))
+    pairs = PAIRS if brokers == 1 else (*PAIRS, "brokers")
     targets: dict[str, tuple[str, float]] = {
         **dict.fromkeys(("kill", "freeze"), (random.choice(SERVICES), spell_s)),
         **dict.fromkeys(("kill broker", "freeze broker"), (node, spell_s)),
         **dict.fromkeys(("cut", "stall", "stall answers", "slow"), (random.choice(WAYS), spell_s)),
         **dict.fromkeys(OF_THREE, ("", spell_s)),
+        **dict.fromkeys(OF_DISKS, (random.choice(("ingest", node, "postgres", "projections-sqlite")), spell_s)),
+        **dict.fromkeys(OF_NETWORK, (random.choice(pairs), spell_s)),
         "kill database": ("postgres", spell_s),
         "reset": (random.choice(WAYS), 0.0),
         "lose commit answers": ("processors", 0.0),

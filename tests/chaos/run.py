@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import pickle
-import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,17 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
-
-from events.kafka import discard, transactional_producer
+from processors.rules import Rules
 from tests.chaos import verdict
-from tests.chaos.brokers import Node
+from tests.chaos.faults import Faults
 from tests.chaos.follower import Follower
 from tests.chaos.ledger import Attempt, Ledger, attempts_of
-from tests.chaos.plan import Fault
+from tests.chaos.plan import Fault, closes_the_door, lanes_of
 from tests.chaos.reference import PROGRESS, Fold, Raw, expect_all, folded
-from tests.chaos.site import PARTITIONS, RULES, Site
+from tests.chaos.site import PARTITIONS, RULES, Site, Surroundings
+from tests.chaos.soak import Watch
 from tests.chaos.traffic import QUEUE, Sender, Traffic
 
 STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
@@ -54,22 +51,64 @@ class Run:
     """One run in a folder of its own."""
 
     def __init__(
-        self, folder: Path, seed: int, per_s: float, brokers: int, faults: Sequence[Fault], say: Callable[[str], None]
+        self,
+        folder: Path,
+        seed: int,
+        per_s: float,
+        surroundings: Surroundings,
+        faults: Sequence[Fault],
+        say: Callable[[str], None],
+        rules: Rules = RULES,
     ) -> None:
         """Nothing is started yet."""
         self._folder = folder
         self._faults = faults
         self._say = say
         plain_times = any(fault.kind == "clock" for fault in faults)
-        self.site = Site(folder, brokers, plain_times=plain_times)
+        self.site = Site(folder, surroundings, plain_times=plain_times, rules=rules)
         self._ledger = Ledger(folder / "ledger.jsonl")
         self._traffic = Traffic(seed, per_s, datetime.now(UTC).replace(microsecond=0), plain_times)
         self._sender = Sender(self._traffic, self.site.door, self._ledger)
         self._down: list[tuple[float, float]] = []
         self.report = Report()
+        self.watch = Watch(self.site.watched, self.site.journal)
+        self._doing = Faults(self.site, self.report.done, self.report.problems)
 
-    async def go(self, rest_s: float) -> Report:
-        """All of it; `rest_s` lies between two faults. Leaves no process behind."""
+    async def one_by_one(self, rest_s: float, every_s: float = 0.0) -> Report:
+        """All of it: after each fault until everything is caught up, and then a rest; one in `every_s` at the most."""
+
+        async def faults() -> None:
+            for number, fault in enumerate(self._faults, 1):
+                began_s = time.monotonic()
+                await self._bring_about(fault)
+                took_s = await self._caught_up(str(fault))
+                self.report.recovery_s.setdefault(fault.kind, []).append(took_s)
+                self._say(
+                    f"{number}/{len(self._faults)} {fault}: caught up after {took_s:.1f} s;"
+                    f" {self._sender.sent} sent, {self._sender.accepted} accepted"
+                )
+                await asyncio.sleep(max(rest_s, began_s + every_s - time.monotonic()))
+
+        return await self._go(faults, rest_s)
+
+    async def side_by_side(self) -> Report:
+        """The short form: faults of the services and faults around them at the same time, caught up only at the end."""
+
+        async def lane(faults: Sequence[Fault]) -> None:
+            for fault in faults:
+                await self._bring_about(fault)
+                self._say(f"{fault}: over")
+
+        async def faults() -> None:
+            async with asyncio.TaskGroup() as group:
+                for one in lanes_of(self._faults):
+                    group.create_task(lane(one))
+            self.report.recovery_s["all"] = [await self._caught_up("all")]
+
+        return await self._go(faults, 1.0)
+
+    async def _go(self, faults: Callable[[], Awaitable[None]], rest_s: float) -> Report:
+        """Traffic, faults, verdict; leaves no process behind."""
         followers = {store: Follower(self.site.board(store)) for store in STORES}
         following: list[asyncio.Task[None]] = []
         sending: asyncio.Task[None] | None = None
@@ -78,9 +117,9 @@ class Run:
             following = [asyncio.create_task(one.run()) for one in followers.values()]
             sending = asyncio.create_task(self._sender.run())
             await asyncio.sleep(rest_s)
-            for number, fault in enumerate(self._faults, 1):
-                await self._bring_about(fault, number)
-                await asyncio.sleep(rest_s)
+            watching = asyncio.create_task(self.watch.run())
+            await faults()
+            watching.cancel()
             self._sender.stop()
             await sending
             await self._judge(followers)
@@ -93,159 +132,21 @@ class Run:
                 pickle.dump(self._sender.facts, file)
         return self.report
 
-    async def _bring_about(self, fault: Fault, number: int) -> None:
+    async def _bring_about(self, fault: Fault) -> None:
         began_s = time.monotonic()
-        doer: Callable[[Fault], Awaitable[None]] = getattr(self, "_" + fault.kind.replace(" ", "_"))
-        await doer(fault)
-        self.report.done[fault.kind] += 1
+        await self._doing.bring_about(fault)
+        if closes_the_door(fault):
+            self._down.append((began_s - 1, time.monotonic() + 1))
+
+    async def _caught_up(self, after: str) -> float:
+        """Seconds until all that is in the log now has reached both views."""
         healed_s = time.monotonic()
-        if (fault.target == "ingest" and fault.kind in {"kill", "freeze"}) or fault.kind == "rolling restart":
-            self._down.append((began_s - 1, healed_s + 1))
         try:
             await self.site.caught_up(CATCH_UP_TIMEOUT_S)
         except TimeoutError:
-            self.report.problems.append(f"{fault}: not caught up within {CATCH_UP_TIMEOUT_S:g} s")
-        took_s = time.monotonic() - healed_s
-        self.report.recovery_s.setdefault(fault.kind, []).append(took_s)
+            self.report.problems.append(f"{after}: not caught up within {CATCH_UP_TIMEOUT_S:g} s")
         self.site.look()
-        self._say(
-            f"{number}/{len(self._faults)} {fault}: caught up after {took_s:.1f} s;"
-            f" {self._sender.sent} sent, {self._sender.accepted} accepted"
-        )
-
-    # The faults: each is over, and healed, when it returns.
-
-    async def _kill(self, fault: Fault) -> None:
-        self.site.kill(fault.target)
-        await asyncio.sleep(fault.seconds)
-        self.site.launch(fault.target)
-        await self.site.answers(fault.target)
-
-    async def _freeze(self, fault: Fault) -> None:
-        self.site.send(fault.target, signal.SIGSTOP)
-        await asyncio.sleep(fault.seconds)
-        self.site.send(fault.target, signal.SIGCONT)
-
-    async def _kill_broker(self, fault: Fault) -> None:
-        await self._kill_nodes([self.site.cluster.node(int(fault.target[-1]))], fault.seconds)
-
-    async def _kill_leaders(self, fault: Fault) -> None:
-        await self._kill_nodes([self.site.cluster.node(await self.site.leader())], fault.seconds)
-
-    async def _kill_coordinator(self, fault: Fault) -> None:
-        await self._kill_nodes([self.site.cluster.node(await self.site.coordinator())], fault.seconds)
-
-    async def _kill_all_brokers(self, fault: Fault) -> None:
-        await self._kill_nodes(self.site.cluster.nodes, fault.seconds)
-
-    async def _kill_nodes(self, nodes: Sequence[Node], seconds: float) -> None:
-        for node in nodes:
-            node.kill()
-        await asyncio.sleep(seconds)
-        for node in nodes:
-            node.spawn()
-        for node in nodes:
-            await asyncio.to_thread(node.wait)
-
-    async def _freeze_broker(self, fault: Fault) -> None:
-        node = self.site.cluster.node(int(fault.target[-1]))
-        node.signal(signal.SIGSTOP)
-        await asyncio.sleep(fault.seconds)
-        node.signal(signal.SIGCONT)
-
-    async def _kill_database(self, fault: Fault) -> None:
-        self.site.database.kill()
-        await asyncio.sleep(fault.seconds)
-        self.site.database.start()
-
-    async def _cut(self, fault: Fault) -> None:
-        way = self.site.ways[fault.target]
-        way.cut = True
-        way.reset()
-        await asyncio.sleep(fault.seconds)
-        way.heal()
-
-    async def _reset(self, fault: Fault) -> None:
-        for _ in range(5):
-            self.site.ways[fault.target].reset()
-            await asyncio.sleep(0.2)
-
-    async def _stall(self, fault: Fault) -> None:
-        self.site.ways[fault.target].stalled = True
-        await asyncio.sleep(fault.seconds)
-        self.site.ways[fault.target].heal()
-
-    async def _stall_answers(self, fault: Fault) -> None:
-        self.site.ways[fault.target].answers_stalled = True
-        await asyncio.sleep(fault.seconds)
-        self.site.ways[fault.target].heal()
-
-    async def _slow(self, fault: Fault) -> None:
-        self.site.ways[fault.target].bytes_per_s = 10_000
-        await asyncio.sleep(fault.seconds)
-        self.site.ways[fault.target].heal()
-
-    async def _lose_commit_answers(self, _fault: Fault) -> None:
-        way = self.site.ways["processors"]
-        way.commit_answers_lost, way.commits_touched = 4, 0
-        await self._touched(4)
-        way.heal()
-
-    async def _hold_commits(self, fault: Fault) -> None:
-        way = self.site.ways["processors"]
-        way.commits_held_s, way.commits_to_hold, way.commits_touched = fault.seconds, 4, 0
-        await self._touched(4)
-        way.heal()
-
-    async def _touched(self, count: int) -> None:
-        way = self.site.ways["processors"]
-        async with asyncio.timeout(30):
-            while way.commits_touched < count:  # noqa: ASYNC110 - counted by the proxy
-                await asyncio.sleep(0.05)
-        self.report.done["commits touched"] += count
-
-    async def _clock(self, fault: Fault) -> None:
-        self.site.set_clock(fault.seconds)
-        await asyncio.sleep(3)
-        self.site.set_clock(0.0)
-
-    async def _steal_transactional_ids(self, _fault: Fault) -> None:
-        """Somebody else starts producers with the ids of some partitions: their owners are fenced."""
-        topic = self.site.kafka.topic_set.webhooks
-        for partition in range(0, PARTITIONS, 3):
-            producer = AIOKafkaProducer(**transactional_producer(self.site.kafka, f"processors-{topic}-{partition}"))
-            try:
-                async with asyncio.timeout(10):
-                    await producer.start()
-            except (KafkaError, TimeoutError) as error:
-                self.report.problems.append(f"no id could be stolen: {error}")
-            finally:
-                await discard(producer)
-
-    async def _scale(self, _fault: Fault) -> None:
-        """1, 3, 1 processors, and back to two."""
-        await self.site.stop("processors-2")
-        self.site.launch("processors-2")
-        self.site.launch("processors-3")
-        await self.site.answers("processors-3")
-        await asyncio.sleep(2)
-        await self.site.stop("processors-2")
-        self.site.kill("processors-3")
-        self.site.launch("processors-2")
-        await self.site.answers("processors-2")
-
-    async def _rolling_restart(self, _fault: Fault) -> None:
-        for name in list(self.site.services):
-            await self.site.stop(name)
-            self.site.launch(name)
-            await self.site.answers(name)
-
-    async def _double(self, _fault: Fault) -> None:
-        """A second projections process on the same database and group, for a while."""
-        self.site.launch("projections-double")
-        await self.site.answers("projections-double")
-        await asyncio.sleep(2)
-        self.site.kill("projections-double")
+        return time.monotonic() - healed_s
 
     # The verdict
 
@@ -264,7 +165,7 @@ class Run:
         lines = [verdict.accepted_are_there(attempts, webhooks), verdict.nothing_unsent(attempts, webhooks)]
         unknown = [one for one in webhooks if one.header["ce_type"] != "threecx.clock.tick" and not self._knows(one)]
         if not unknown:
-            expected = expect_all(by_partition(webhooks), self._sender.facts, RULES, frozenset({QUEUE}))
+            expected = expect_all(by_partition(webhooks), self._sender.facts, self.site.rules, frozenset({QUEUE}))
             lines.append(verdict.sessions_equal(expected, by_partition(sessions), dead, attempts))
             fold = folded(expected)
             for store, name in STORES.items():
@@ -303,7 +204,7 @@ class Run:
 
     async def _at_rest(self) -> Counter[str]:
         """Every counter, once nothing is under way and no timer has fired for a while."""
-        deadline_s = time.monotonic() + 2 * RULES.call_duration_max_s
+        deadline_s = time.monotonic() + 60 + self.site.rules.call_duration_max_s
         seen: Counter[str] = Counter()
         while time.monotonic() < deadline_s:
             last, seen = seen, Counter()

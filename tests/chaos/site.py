@@ -1,11 +1,13 @@
 """The whole site: brokers, PostgreSQL, one ingest, processors, and projections on SQLite and on PostgreSQL."""
 
 import asyncio
+import os
 import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from aiokafka.errors import KafkaError
 from deploy.local.broker import free_port
 from events.kafka import KafkaSettings, committed_reader, connection, ensure_topics
 from processors.rules import Rules
-from tests.chaos.brokers import Cluster
+from tests.chaos.brokers import Cluster, Node
 from tests.chaos.database import Database
+from tests.chaos.disks import Disks
 from tests.chaos.proxy import Way
 from tests.chaos.reference import Raw
 from tests.chaos.traffic import PBXS, QUEUE, SWISS
@@ -27,6 +30,8 @@ from tests.system import Service, read_committed
 PARTITIONS = 12
 RULES = Rules(call_duration_max_s=30, superseded_grace_s=10, ring_max_s=30, tolerance_s=5, closed_kept_s=25)
 """Short, so that a run of a minute goes beyond each of them."""
+SHORT_RULES = Rules(call_duration_max_s=10, superseded_grace_s=4, ring_max_s=10, tolerance_s=3, closed_kept_s=8)
+"""For a run of half a minute."""
 SESSION_TIMEOUT_S = 6
 ALWAYS = ("ingest", "processors-1", "processors-2", "projections-sqlite", "projections-postgres")
 WAYS = ("ingest", "processors", "projections")
@@ -35,23 +40,46 @@ READ_TIMEOUT_S = 300.0
 Json = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """How many brokers there are, and whether each store has a disk of its own (root only)."""
+
+    brokers: int = 1
+    own_disks: bool = False
+
+
 class Site:
     """Everything as real processes; `services` are those that should be running."""
 
-    def __init__(self, folder: Path, brokers: int, *, plain_times: bool) -> None:
+    def __init__(self, folder: Path, around: Surroundings, *, plain_times: bool, rules: Rules = RULES) -> None:
         """Nothing is started yet; `folder` takes data and logs."""
         self.folder = folder
+        self.rules = rules
+        self.disks = Disks()
+        self._own_disks = around.own_disks
         self.ways = {name: Way() for name in WAYS}
-        self.cluster = Cluster(folder, brokers, self.ways)
-        self.database = Database(folder / "postgres")
+        brokers = [self._place_of(f"kafka-{number}") for number in range(1, around.brokers + 1)]
+        # One broker's word is worth no more than its page cache, unless it syncs each record.
+        syncs = around.own_disks and around.brokers == 1
+        self.cluster = Cluster(brokers, self.ways, {"log.flush.interval.messages": "1"} if syncs else {})
+        self.database = Database(self._place_of("postgres") / "server")
         self.services: dict[str, Service] = {}
         self.problems: list[str] = []
         self._clock = folder / "clock"
         self._ports = {name: free_port() for name in (*ALWAYS, "processors-3", "projections-double")}
+        self._data = {name: folder / "data" / name for name in self._ports}
+        if around.own_disks:
+            self._data |= {name: self._place_of(name) / "data" for name in ("ingest", "projections-sqlite")}
         self._pbxs = folder / "pbx.toml"
         self._pbxs.write_text(_pbx_config(plain_times=plain_times), "utf-8")
-        self._replication = brokers
+        self._replication = around.brokers
         self.set_clock(0.0)
+
+    def _place_of(self, store: str) -> Path:
+        """Where the store keeps its data: a folder, or a disk of its own."""
+        if self._own_disks:
+            return self.disks.make(store, self.folder / "disks" / store)
+        return self.folder / store
 
     def set_clock(self, offset_s: float) -> None:
         """Make ingest's clock wrong by so much."""
@@ -86,6 +114,8 @@ class Site:
             self.launch(name)
         for name in ALWAYS:
             await self.answers(name)
+        if self._own_disks:
+            await asyncio.to_thread(os.sync)  # configurations, formats: what is old is on the disks
 
     def launch(self, name: str) -> None:
         """Start a service; to be called in the main thread, whose end would end it."""
@@ -132,6 +162,68 @@ class Site:
             service.kill()
         self.cluster.kill()
         self.database.kill()
+        self.disks.close()
+
+    def watched(self) -> dict[str, int]:
+        """Every process that runs, by name; of PostgreSQL the first one."""
+        found = {name: one.pid for name, one in self.services.items()} | {"postgres": self.database.pid}
+        return found | {f"kafka-{node.number}": node.pid for node in self.cluster.nodes}
+
+    @property
+    def journal(self) -> Path:
+        """The folder of ingest's journal."""
+        return self._data["ingest"] / "journal"
+
+    # A store's process, whatever it is: `ingest`, `kafka-1`, `postgres`, `projections-sqlite`.
+
+    def pids(self, store: str) -> list[int]:
+        """The processes that write to the store's disk."""
+        if store == "postgres":
+            return self.database.pids()
+        return [self._node(store).pid] if store.startswith("kafka") else [self.services[store].pid]
+
+    async def has_ended(self, store: str) -> bool:
+        """Whether it ended by itself, or is about to: a broker that gives up takes a moment."""
+        if not store.startswith("kafka") and store != "postgres":
+            return False  # `look` sees to ours
+        await asyncio.sleep(3)
+        return self.database.has_ended() if store == "postgres" else self._node(store).exited()
+
+    async def end(self, store: str) -> None:
+        """SIGKILL."""
+        if store == "postgres":
+            self.database.kill()
+        elif store.startswith("kafka"):
+            self._node(store).kill()
+        else:
+            self.kill(store)
+
+    async def begin(self, store: str) -> None:
+        """Start it on what is there, and wait until it answers."""
+        if store == "postgres":
+            await asyncio.to_thread(self.database.start)
+        elif store.startswith("kafka"):
+            self._node(store).spawn()
+            await asyncio.to_thread(self._node(store).wait)
+        else:
+            self.launch(store)
+            await self.answers(store)
+
+    def _node(self, store: str) -> Node:
+        return self.cluster.node(int(store[-1]))
+
+    def ports_between(self, pair: str) -> list[int]:
+        """The ports at which the two talk to each other; of `brokers`, the nodes among themselves."""
+        nodes = self.cluster.nodes
+        if pair.endswith("-brokers"):
+            return [node.before[pair.removesuffix("-brokers")] for node in nodes]
+        ports = {
+            "brokers": [port for node in nodes for port in (node.port, node.controller_port)],
+            "projections-postgres": [self.database.port],
+            "sender-ingest": [self._ports["ingest"]],
+            "follower-projections": [self._ports[name] for name in ALWAYS if name.startswith("projections")],
+        }
+        return ports[pair]
 
     async def ends(self, topic: str) -> list[int]:
         """The end of each partition, with what is still open."""
@@ -229,7 +321,7 @@ class Site:
 
     def _environment(self, name: str) -> Mapping[str, str]:
         role = name.split("-", maxsplit=1)[0]
-        data = self.folder / "data" / ("projections-sqlite" if name == "projections-double" else name)
+        data = self._data[("projections-sqlite" if name == "projections-double" else name)]
         data.mkdir(parents=True, exist_ok=True)
         return {
             "KAFKA_BOOTSTRAP_SERVERS": self.cluster.bootstrap_servers_of(role),
@@ -253,11 +345,11 @@ class Site:
         return {
             "PROCESSORS_APPLICATION": "processors",
             "PROCESSORS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
-            "PROCESSORS_CALL_DURATION_MAX_S": str(RULES.call_duration_max_s),
-            "PROCESSORS_SUPERSEDED_GRACE_S": str(RULES.superseded_grace_s),
-            "PROCESSORS_RING_MAX_S": str(RULES.ring_max_s),
-            "PROCESSORS_TOLERANCE_S": str(RULES.tolerance_s),
-            "PROCESSORS_CLOSED_KEPT_S": str(RULES.closed_kept_s),
+            "PROCESSORS_CALL_DURATION_MAX_S": str(self.rules.call_duration_max_s),
+            "PROCESSORS_SUPERSEDED_GRACE_S": str(self.rules.superseded_grace_s),
+            "PROCESSORS_RING_MAX_S": str(self.rules.ring_max_s),
+            "PROCESSORS_TOLERANCE_S": str(self.rules.tolerance_s),
+            "PROCESSORS_CLOSED_KEPT_S": str(self.rules.closed_kept_s),
         }
 
     def _of_projections(self, name: str) -> dict[str, str]:

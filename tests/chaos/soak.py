@@ -1,0 +1,105 @@
+"""Memory and open files of every process over a long run, and whether they stay flat; so does the journal's size."""
+
+import asyncio
+import contextlib
+import csv
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+EVERY_S = 5.0
+WARM = 0.4
+"""The share of the run that is not looked at: caches fill, the first restarts are behind us."""
+GROWTH_MAX = 0.25
+MEGABYTES_MAX = 40
+"""Memory may grow by so much, whichever is more, from the middle of the run to its end."""
+FILES_MAX = 25
+JOURNAL_BYTES_MAX = 64 * 1024 * 1024
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Sample(NamedTuple):
+    """Of one process at one time."""
+
+    at_s: float
+    megabytes: float
+    files: int
+
+
+@dataclass
+class Watch:
+    """Samples of each process by its name, whichever process has it; and the journal's bytes."""
+
+    pids: Callable[[], Mapping[str, int]]
+    journal: Path
+    samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    journal_bytes: list[int] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(EVERY_S)
+
+    def look(self) -> None:
+        """Once; a process that is just away has no sample."""
+        for name, pid in self.pids().items():
+            with contextlib.suppress(OSError):
+                pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+                files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+                self.samples[name].append(Sample(time.monotonic(), pages * PAGE_BYTES / 2**20, files))
+        with contextlib.suppress(OSError):
+            self.journal_bytes.append(sum(path.stat().st_size for path in self.journal.iterdir()))
+
+    def problems(self) -> Iterator[str]:
+        """What is not flat: the last third of what is looked at against the first."""
+        for name, samples in self.samples.items():
+            first, last = _ends(samples)
+            if not first:
+                yield f"{name}: {len(samples)} samples are too few"
+                continue
+            for unit in ("megabytes", "files"):
+                before, after = (statistics.median(getattr(one, unit) for one in part) for part in (first, last))
+                slack = FILES_MAX if unit == "files" else max(MEGABYTES_MAX, before * GROWTH_MAX)
+                if after > before + slack:
+                    yield f"{name}: {unit} grew from {before:.0f} to {after:.0f}"
+        if max(self.journal_bytes, default=0) > JOURNAL_BYTES_MAX:
+            yield f"the journal grew to {max(self.journal_bytes):,} bytes"
+
+    def told(self) -> Iterator[str]:
+        """A line for each process: medians of the two thirds that `problems` compares, and the most there ever was."""
+        for name, samples in sorted(self.samples.items()):
+            first, last = _ends(samples)
+            if first:
+                mb, files = ([statistics.median(getattr(one, unit) for one in part) for part in (first, last)]
+                             for unit in ("megabytes", "files"))  # fmt: skip
+                most = max(one.megabytes for one in samples), max(one.files for one in samples)
+                yield (
+                    f"{name}: {mb[0]:.0f} -> {mb[1]:.0f} MB (most {most[0]:.0f}),"
+                    f" {files[0]:.0f} -> {files[1]:.0f} open files (most {most[1]})"
+                )
+        yield f"the journal: {max(self.journal_bytes, default=0):,} bytes at the most"
+
+    def keep(self, path: Path) -> None:
+        """All samples as CSV."""
+        with path.open("w", newline="") as file:
+            lines = csv.writer(file)
+            lines.writerow(("process", *Sample._fields))
+            lines.writerows((name, *one) for name, samples in self.samples.items() for one in samples)
+
+
+def _ends(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """The first and the last third of the warm part; empty when it is too short to tell."""
+    warm = samples[int(len(samples) * WARM) :]
+    third = len(warm) // 3
+    return (warm[:third], warm[-third:]) if third else ([], [])
+
+
+def seconds_of(text: str) -> float:
+    """``90s``, ``10m`` or ``1h``; raises ValueError for anything else."""
+    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]

@@ -1,0 +1,67 @@
+"""The projector handed its records by the test: what is told, and what comes again, on both databases."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX, Pbx
+from projections import projector
+from projections.feeds import Feeds
+from projections.projector import Projector
+from projections.settings import ProjectionsSettings
+from projections.store import Store
+from projections.stream import Stream
+from projections.views import Views
+from tests.test_stream import stream_of, told
+from tests.views_folded import session_records, stored_rows
+
+PARTITION = 1
+
+
+def views_of(store: Store) -> Views:
+    return Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
+
+
+def projector_of(store: Store, stream: Stream) -> Projector:
+    return Projector(ProjectionsSettings(), store, views_of(store), stream, Metrics("projections"))
+
+
+async def test_nothing_is_told_that_is_not_committed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projector, "RETRY_S", 0)
+    writing = store.writing
+
+    @asynccontextmanager
+    async def refused() -> AsyncIterator[AsyncConnection]:
+        async with writing() as connection:
+            yield connection
+            raise OSError
+
+    stream = stream_of()
+    folding = projector_of(store, stream)
+    records: Any = session_records(2)
+    messages = await stream.subscribe(None, views_of(store).snapshot)
+    monkeypatch.setattr(store, "writing", refused)
+    with pytest.raises(OSError):
+        await folding._handle(records)
+    monkeypatch.setattr(store, "writing", writing)
+    await folding._handle(records)
+    (_, _, before), (identity, name, change) = await told(messages, 2)
+    assert (before["calls"], identity, name) == ([], "life-1", "change")
+    assert len(change["calls"]) == 2
+
+
+async def test_records_that_come_again_move_nothing(store: Store) -> None:
+    stream = stream_of()
+    folding = projector_of(store, stream)
+    records: Any = session_records(3)
+    await folding._handle(records)
+    rows = await stored_rows(store)
+    await folding._handle(records[:2])
+    await folding._handle(records)
+    assert await stored_rows(store) == rows
+    assert (await store.positions())[PARTITION].next_offset == len(records)
+    assert stream._number == 1, "nor is it told again"
