@@ -111,6 +111,8 @@ class _Rebuild:
         """All steps; what was begun and cannot be ended is dropped."""
         began = time.monotonic()
         target = await self._live.positions()
+        # Anew: the service may have folded what came since the topic was opened.
+        await self._topic.look(len(self._topic.ends))
         self._refuse_another_topic(target)
         self._forgotten = await self._live.forgotten()
         await self._make()

@@ -6,6 +6,7 @@ import io
 import operator
 import re
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from projections import versions
 from projections.rebuilding import StoppedError, Wanted, rebuild
 from projections.settings import ProjectionsSettings
 from projections.store import Store, open_store
+from projections.topic import Topic, open_topic
 from tests.system import Service, System, append
 from tests.views_folded import difference, folded_rows, session_records, stored_rows
 from tests.waiting import eventually
@@ -219,6 +221,24 @@ async def test_a_rebuild_that_cannot_be_says_so_and_leaves_the_views(site: Site)
         await connection.execute(text("update offsets set next_offset = next_offset + 1000"))
     with pytest.raises(ConfigurationError, match="it is another topic"):
         await site.rebuild()
+
+
+async def test_what_comes_while_a_rebuild_begins_does_not_make_it_another_topic(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.append(session_records(20))
+    site.system.start("projections")
+    await site.caught_up()
+
+    @asynccontextmanager
+    async def opened_before_more_came(settings: ProjectionsSettings) -> AsyncIterator[Topic]:
+        async with open_topic(settings) as topic:
+            await site.append(session_records(30))
+            await site.caught_up()
+            yield topic
+
+    monkeypatch.setattr("projections.rebuilding.open_topic", opened_before_more_came)
+    await site.rebuild()
 
 
 async def test_what_the_topic_has_deleted_is_kept(site: Site) -> None:
