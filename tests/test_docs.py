@@ -1,6 +1,8 @@
 """What the pages on deployment say is so: their commands exist, their tables are what the code gives."""
 
 import importlib.metadata
+import importlib.util
+import itertools
 import re
 import shlex
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.sizing import Site, report
+from tests.documentation import NOT_RUN, commands, pages, split
 from tests.test_dependencies import DIRECT, LOCKED
 
 ROOT = Path(__file__).parent.parent
@@ -17,28 +20,70 @@ PAGES = ("operations.md", "sizing.md", "architecture.md", "dependencies.md", "3c
 FREE = re.compile(r"MIT|BSD|Apache|MPL-2.0|PSF|ISC|Unicode|Unlicense|0BSD")
 
 
-def blocks(page: str) -> list[str]:
-    """The lines of the page's shell blocks, continued ones joined."""
-    found = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL)
-    return [line for block in found for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+SPAN = re.compile(r"`((?:[A-Z_]+=\S+ )*python -m [^`]+)`")
 
 
-PYTHON = sorted(
-    {line.split("#")[0].strip() for page in PAGES for line in blocks(page) if re.search(r"\bpython -m ", line)}
-)
+def python_commands() -> dict[tuple[str, ...], set[str]]:
+    """Each ``python -m`` command of the pages, in a block or in a sentence: its module and parts, to its options."""
+    texts = [one.text for one in commands()]
+    texts += [" ".join(span.split()) for page in pages() for span in SPAN.findall(page.read_text("utf-8"))]
+    found: dict[tuple[str, ...], set[str]] = {}
+    for text in texts:
+        words = shlex.split(re.sub(r"^(?:export )?(?:\w+=\S+\s+)+", "", text.replace("\\\n", " ")), comments=True)
+        if words[1:2] != ["-m"] or not words[0].endswith("python"):
+            continue
+        words = words[: words.index("--")] if "--" in words else words
+        module, rest = words[2], words[3:]
+        given = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z-]+", word) and word[0] != "-", rest))
+        parts = given[: 2 if given[:1] in (["journal"], ["dead-letters"]) else 1]
+        options = {word.split("=")[0] for word in rest if word.startswith("--")}
+        found.setdefault((module, *parts), set()).update(options)
+    return found
 
 
-@pytest.mark.parametrize("line", PYTHON)
-def test_a_python_command_of_a_page_is_one_that_there_is_with_these_options(line: str) -> None:
-    words = shlex.split(re.sub(r"^\w+=\S+ ", "", line))
-    module, options = words[2], words[3:]
-    parts = [one for one in options[:2] if re.fullmatch(r"[a-z-]+", one) and not one.startswith("-")]
+PYTHON = python_commands()
+
+
+@pytest.mark.parametrize("command", sorted(PYTHON), ids=" ".join)
+def test_a_python_command_of_a_page_is_one_that_there_is_with_these_options(command: tuple[str, ...]) -> None:
+    text = source_of(command[0])
+    if "argparse" not in text:  # it would begin its work
+        assert PYTHON[command] == set()
+        assert all(word in text for word in command[1:])
+        return
     done = subprocess.run(
-        [sys.executable, "-m", module, *parts, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for option in options:
-        assert not option.startswith("--") or option in done.stdout, option
+    assert [option for option in PYTHON[command] if option not in done.stdout] == []
+
+
+def source_of(module: str) -> str:
+    """What reads its command line."""
+    found = importlib.util.find_spec(module)
+    assert found is not None, module
+    package = found.submodule_search_locations
+    files = (
+        [Path(package[0]) / name for name in ("__main__.py", "commands.py")] if package else [Path(found.origin or "")]
+    )
+    return "".join(file.read_text("utf-8") for file in files if file.exists())
+
+
+def test_every_reason_for_not_running_a_command_is_one_of_a_command() -> None:
+    texts = [one.text for one in commands()]
+    assert [pattern for pattern in NOT_RUN if not any(re.search(pattern, text) for text in texts)] == []
+
+
+def test_commands_are_cut_where_a_shell_cuts_them() -> None:
+    block = "one # two\n\ncurl -d '{\n  a }' \\\n  -H x\n# a remark\nthree\n"
+    assert list(split(block)) == ["one # two", "curl -d '{\n  a }' \\\n  -H x", "three"]
+
+
+def test_every_make_target_of_a_page_is_one_that_there_is() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    said = {name for page in pages() for name in re.findall(r"`make (\w+)", page.read_text("utf-8"))}
+    said |= {one.text.split()[1] for one in commands() if one.text.startswith("make ")}
+    assert said <= targets
 
 
 @pytest.mark.parametrize("page", [*PAGES, "3cx.fr.md"])

@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from deploy.kubernetes.generate import files
+from events.kafka import KafkaSettings
 from events.settings import Settings
+from events.topics import TopicSet
 from ingest.settings import IngestSettings
 from processors.settings import ProcessorsSettings
 from projections.settings import ProjectionsSettings
@@ -53,15 +55,35 @@ def wrong(document: Json) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("overlay", ["overlays/small", "overlays/production"])
+@pytest.mark.parametrize("overlay", ["overlays/small", "overlays/production", "overlays/production-scaled"])
 def test_every_object_is_valid_for_its_schema(overlay: str) -> None:
     found = {f"{one['kind']} {one['metadata']['name']}": wrong(one) for one in rendered(overlay)}
     assert {name: errors for name, errors in found.items() if errors} == {}
 
 
-def test_the_optional_component_is_valid_too() -> None:
-    for one in yaml.safe_load_all((FOLDER / "components/keda/scaled-object.yaml").read_text("utf-8")):
-        assert wrong(one) == []
+def test_keda_scales_the_projections_by_their_own_group_and_login_and_owns_their_number() -> None:
+    overlay = "overlays/production-scaled"
+    (scaled,) = every(overlay, "ScaledObject").values()
+    (login,) = every(overlay, "TriggerAuthentication").values()
+    (trigger,) = scaled["spec"]["triggers"]
+    told = trigger["metadata"]
+    assert told["consumerGroup"] == ProjectionsSettings.model_fields["projections_application"].default
+    assert told["topic"] == TopicSet("threecx").call_sessions
+    (settings,) = [one for name, one in every(overlay, "ConfigMap").items() if "settings" in name]
+    assert told["bootstrapServers"] == settings["data"]["KAFKA_BOOTSTRAP_SERVERS"]
+    assert trigger["authenticationRef"]["name"] == login["metadata"]["name"]
+    assert scaled["spec"]["scaleTargetRef"]["name"] == "callstream-projections"
+    assert scaled["spec"]["maxReplicaCount"] <= KafkaSettings.model_fields["kafka_topic_partitions"].default
+    assert "replicas" not in workload(overlay, "projections")["spec"]
+    assert workload("overlays/production", "projections")["spec"]["replicas"] == 1
+    environment = {one["name"]: one for one in container(overlay, "projections")["env"]}
+    keys = {one["parameter"]: (one["name"], one["key"]) for one in login["spec"]["secretTargetRef"]}
+    password = environment["KAFKA_SECURITY_SASL_PASSWORD"]["valueFrom"]["secretKeyRef"]
+    assert keys["password"] == (password["name"], password["key"])
+    assert keys["ca"] == ("callstream-cluster-ca-cert", "ca.crt")
+    said = (FOLDER / overlay / "kustomization.yaml").read_text("utf-8")
+    made = f"generic {keys['username'][0]} --from-literal={keys['username'][1]}="
+    assert made + environment["KAFKA_SECURITY_SASL_USERNAME"]["value"] in said
 
 
 def test_a_misspelt_field_is_found() -> None:

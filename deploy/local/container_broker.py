@@ -10,7 +10,7 @@ from pathlib import Path
 from docker.errors import DockerException
 from testcontainers.core.container import DockerContainer
 
-from deploy.local.broker import HOST, Say, free_port, say_on_stderr, single_node, wait_until_answering
+from deploy.local.broker import HOST, Say, back_soon, free_port, say_on_stderr, single_node, wait_until_answering
 from events.settings import ConfigurationError
 
 IMAGE = "apache/kafka:4.3.1"
@@ -80,7 +80,10 @@ class ContainerBroker:
             "controller.listener.names": "CONTROLLER",
             "log.dirs": INSIDE,
         }
-        return {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in {**single_node(), **own}.items()}
+        return {
+            f"KAFKA_{name.upper().replace('.', '_')}": value
+            for name, value in {**single_node(), **back_soon(), **own}.items()
+        }
 
     def wait_until_answering(self) -> None:
         """Until the broker answers a request; raises ConfigurationError when it does not in time."""

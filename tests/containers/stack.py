@@ -1,7 +1,8 @@
 """``python -m tests.containers.stack``: deploy/compose.yaml for real, with a verdict; ``--help`` lists the options.
 
-1. build the image twice without a cache: the same layers; 2. up, all healthy; 3. the image: user, read-only root, SBOM;
-4. the seed's samples, and the wallboard in a browser; then, under a feed of calls that posts until each is accepted:
+1. build the image twice without a cache: the same layers; 2. up, all healthy; 3. the image: user, read-only root, SBOM,
+labels, size; 4. the seed's samples, and the wallboard in a browser; then, under a feed of calls, each posted until it is
+accepted:
 5. kill -9 every container; 6. upgrade in place, to an image that has no shell; 7. down and up again;
 8. every call that was accepted is there once, ended; Prometheus has its targets; all services drained (exit status 0).
 Needs root, a container engine, docker compose and Chromium, and the public images or tests/containers/stand-ins.
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +37,10 @@ SERVICES: Final = ("ingest", "processors", "projections")
 PARTS: Final = ("kafka", "postgres", *SERVICES, "prometheus")
 NOT_RUN: Final = "not run: grafana, kafka-ui (their public images cannot be had where no image registry is reached)"
 IMAGE, UPGRADED, AGAIN = "callstream:proof", "callstream:proof-without-a-shell", "callstream:proof-again"
+BASE: Final = re.findall(
+    r"^ARG PYTHON_IMAGE=(.+)$", (ROOT / "deploy/image/Dockerfile").read_text("utf-8"), re.MULTILINE
+)[0]
+ADDED_MB_MAX: Final = 130
 READY_TIMEOUT_S: Final = 180.0
 GRACE_S: Final = 30.0
 
@@ -229,6 +235,27 @@ def looked_at(stack: Stack) -> str:
     return f"all run as 65532, read-only root, no capabilities; {told_by_image.strip()} components in the SBOM"
 
 
+def labelled() -> str:
+    """Step 3 on: what the image says of itself, and what it adds to its base; raises RuntimeError otherwise."""
+    (image,) = json.loads(command("docker", "inspect", IMAGE))
+    labels = {
+        name.removeprefix("org.opencontainers.image."): value for name, value in image["Config"]["Labels"].items()
+    }
+    revision = command("git", "log", "-1", "--format=%H").strip()
+    made = command("git", "log", "-1", "--format=%cI", labels.get("revision", revision)).strip()
+    if datetime.fromisoformat(labels.get("created", "")) != datetime.fromisoformat(made):
+        raise RuntimeError(f"the image says created {labels.get('created')}, its revision is of {made}")
+    if {"title", "description", "licenses", "version"} - set(labels):
+        raise RuntimeError(f"labels are missing: {sorted(labels)}")
+    if image["Config"]["Healthcheck"]["Test"] != ["CMD", "python", "-m", "events.probe"]:
+        raise RuntimeError("no health check")
+    (base,) = json.loads(command("docker", "inspect", BASE))
+    added_mb = (image["Size"] - base["Size"]) / 1e6
+    if added_mb > ADDED_MB_MAX:
+        raise RuntimeError(f"the image adds {added_mb:.0f} MB to its base, more than {ADDED_MB_MAX}")
+    return f"labels tell revision {labels['revision'][:7]} and its time; the image adds {added_mb:.0f} MB to its base"
+
+
 async def seed_on_the_board(stack: Stack, feed: Feed, shots: Path) -> str:
     """Step 4: the seed's samples with today's times, seen in a browser."""
     began = datetime.now(UTC)
@@ -334,6 +361,7 @@ async def prove(folder: Path, shots: Path, builds: int, *, keep: bool) -> None:
         stack.up()
         print(f"up: all healthy after {await stack.healthy():.0f} s", flush=True)
         print(looked_at(stack), flush=True)
+        print(labelled(), flush=True)
         feed = Feed(stack)
         print(await seed_on_the_board(stack, feed, shots), flush=True)
         feeding = asyncio.create_task(feed.run())
