@@ -1,8 +1,8 @@
 """``python -m tests.containers.stack``: deploy/compose.yaml for real, with a verdict; ``--help`` lists the options.
 
 1. build the image twice without a cache: the same layers; 2. up, all healthy; 3. the image: user, read-only root, SBOM,
-labels, size; 4. the seed's samples, and the wallboard in a browser; then, under a feed of calls, each posted until it is
-accepted:
+labels, size; 4. the seed's samples, and the wallboard in a browser; then, under a feed of calls, each posted until
+it is accepted:
 5. kill -9 every container; 6. upgrade in place, to an image that has no shell; 7. down and up again;
 8. every call that was accepted is there once, ended; Prometheus has its targets; all services drained (exit status 0).
 Needs root, a container engine, docker compose and Chromium, and the public images or tests/containers/stand-ins.
