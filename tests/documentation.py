@@ -220,27 +220,24 @@ def until_ready(text: str, folder: Path) -> Done:
     return subprocess.CompletedProcess(text, 0 if is_ready else 1, said, "")
 
 
-def engine_walk(reader: Reader, folder: Path) -> Iterator[tuple[Command, Done]]:
-    """The lines for containers: the secrets are filled in, and what has no image here is left out of `up`."""
-    (reader.tree / "deploy").mkdir(exist_ok=True)
-    ports = {
-        f"{name}_PORT": free_port() for name in ("INGEST", "PROJECTIONS", "PROMETHEUS", "GRAFANA", "KAFKA", "KAFKA_UI")
-    }
-    filled = {"INGEST_WEBHOOK_SECRETS": "a", "POSTGRES_PASSWORD": "b", "GRAFANA_ADMIN_PASSWORD": "c", **ports}
-    project = f"callstream-documentation-{os.getpid()}"
-    for command in (one for one in commands() if OF_THE_ENGINE.search(one.text) and one.reason is None):
+def engine_walk(reader: Reader) -> Iterator[tuple[Command, Done]]:
+    """The lines for containers, `down` last: secrets are filled in; Grafana, whose image is not here, is left out."""
+    names = ("INGEST", "PROJECTIONS", "PROMETHEUS", "GRAFANA", "KAFKA", "KAFKA_UI")
+    filled = dict.fromkeys(("INGEST_WEBHOOK_SECRETS", "POSTGRES_PASSWORD", "GRAFANA_ADMIN_PASSWORD"), "filled-in")
+    filled |= {f"{name}_PORT": str(free_port()) for name in names}
+    filled |= {"COMPOSE_PROJECT_NAME": f"callstream-documentation-{os.getpid()}"}
+    of_git = {"SOURCE_DATE_EPOCH": "0", "REVISION": "documentation", "DOCKER_BUILD_OPTIONS": "--network host"}
+    mine = [one for one in commands() if OF_THE_ENGINE.search(one.text) and one.reason is None]
+    for command in sorted(mine, key=lambda one: " down" in one.text):
         text = command.text.split(" #")[0]
-        if " up " in text:
-            env = reader.tree / "deploy" / ".env"
-            lines = [f"{line.split('=')[0]}={filled.get(line.split('=')[0], line.partition('=')[2])}"
-                     for line in env.read_text("utf-8").splitlines()]  # fmt: skip
-            env.write_text("\n".join([line for line in lines if "COMPOSE_PROJECT" not in line]), "utf-8")
+        if text.rstrip().endswith("--wait"):
             text += " kafka postgres ingest processors projections prometheus"
-        options = "--network host"
-        git = {"SOURCE_DATE_EPOCH": "0", "REVISION": "documentation"}
-        yield command, reader.bash(text, DOCKER_BUILD_OPTIONS=options, COMPOSE_PROJECT_NAME=project, **git)
-    reader.bash("docker compose -f deploy/compose.yaml down --volumes", COMPOSE_PROJECT_NAME=project)
-    shutil.rmtree(folder, ignore_errors=True)
+        yield command, reader.bash(text, **of_git)
+        env = reader.tree / "deploy" / ".env"
+        if text.startswith("cp "):
+            pairs = [line.partition("=") for line in env.read_text("utf-8").splitlines()]
+            env.write_text("".join(f"{name}{equals}{filled.get(name, old)}\n" for name, equals, old in pairs), "utf-8")
+    reader.bash("docker compose -f deploy/compose.yaml down --volumes")
 
 
 def kubectl_walk() -> Iterator[tuple[Command, Done]]:
@@ -319,7 +316,7 @@ def main() -> int:
             walk.note(followed(reader, given.only))
             walk.note(kubectl_walk())
             if given.engine:
-                walk.note(engine_walk(reader, folder / "opt"))
+                walk.note(engine_walk(reader))
         finally:
             system.kill()
     for command in commands():

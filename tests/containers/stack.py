@@ -295,16 +295,19 @@ async def restarted(stack: Stack, part: str, pid: int) -> bool:
 
 
 async def upgraded(stack: Stack, feed: Feed) -> str:
-    """Step 6: another image under the same volumes, while calls come in."""
+    """Step 6: another image under the same volumes, as docs/operations.md says, while calls come in."""
     feed.away_s = 0.0
     stack.use(UPGRADED)
-    await asyncio.to_thread(stack.up)
-    took_s = await stack.healthy()
+    began = time.monotonic()
+    for service in ("projections", "processors", "ingest"):
+        await asyncio.to_thread(stack.compose, "up", "--detach", "--no-deps", service)
+        await stack.healthy(service)
+    took_s = time.monotonic() - began
     for service in SERVICES:
         if stack.container(service)["Config"]["Image"] != UPGRADED:
             raise RuntimeError(f"{service} still runs the old image")
     waited = f"the longest wait of a webhook was {feed.away_s:.1f} s"
-    return f"upgraded in place to an image without a shell; {waited} ({took_s:.0f} s to healthy)"
+    return f"upgraded one service after the other, to an image without a shell; {waited}, all took {took_s:.0f} s"
 
 
 async def drained(stack: Stack) -> str:
@@ -356,6 +359,7 @@ async def nothing_lost(stack: Stack, feed: Feed) -> str:
 async def prove(folder: Path, shots: Path, builds: int, *, keep: bool) -> None:
     """All the steps; each prints its line."""
     stack = Stack(folder)
+    print(command(*compose_program(), "version", "--short").strip(), "is the compose here", flush=True)
     print(built(folder, builds), flush=True)
     try:
         stack.up()
