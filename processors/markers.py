@@ -48,4 +48,5 @@ async def end_offsets(
 ) -> dict[TopicPartition, int]:
     """The last stable offsets, or the high watermarks, after the isolation level."""
     async with Reader(settings, isolation) as consumer:
+        consumer.assign(partitions)  # or aiokafka would look for each topic's leaders in turn, 0.1 s each
         return dict(await consumer.end_offsets(partitions))

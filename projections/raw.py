@@ -44,6 +44,7 @@ class RawWebhooks:
     async def _read(self, consumer: AIOKafkaConsumer, places: Sequence[Place]) -> list[Raw | None]:
         topic = self._settings.topic_set.webhooks
         partitions = sorted({TopicPartition(topic, place.partition) for place in places})
+        consumer.assign(partitions)
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         found: list[Raw | None] = []
         for place in places:
