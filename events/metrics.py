@@ -184,6 +184,14 @@ PROJECTIONS: Final = (
     Metric("gauge", "agents", "Agents in the view, by status.", (PBX, AGENT_STATUS)),
     Metric("gauge", "open_calls", "Open calls in the view.", (PBX,)),
     Metric("gauge", "today", "Figures of the calls that began on the PBX's local day, by name.", (PBX, FIGURE)),
+    Metric(
+        "gauge",
+        "parity_calls",
+        "Calls compared with polling (PROJECTIONS_PARITY_WINDOW_S), by who saw them; missing: by polling, and should"
+        " have come by webhook.",
+        (PBX, one_of("seen_by", ("both", "webhooks_only", "polling_only", "missing"))),
+    ),
+    Metric("gauge", "parity_completeness_ratio", "Share of polled calls that came by webhook; NaN: no calls.", (PBX,)),
     Metric("counter", "requests_total", "Answers of the API, by route and status.", (ROUTE, STATUS)),
     Metric("histogram", "answer_seconds", "Time to answer an API request.", (ROUTE,), ANSWER_S),
     Metric(

@@ -70,7 +70,7 @@ class Superseded(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What the PBX's lists of active calls say of an open call that was in one; see `witness`.
+    """What the PBX's lists of active calls said of a call that was in one, while it was open; see `witness`.
 
     `id`: under which it was first listed. `as_of_us`: it was listed at this live time; a later list that has it, too,
     is noted only when a deadline asks. `seen_at`: when the last list with this id was asked for; null: the latest has
@@ -142,7 +142,7 @@ def revised(call: Call, revision: int) -> Call:
 
 def ended_by(call: Call, ended: Ended, closed_us: int) -> Call:
     """The call with this reported end, whatever was inferred; as `_replace`, at a quarter of the time."""
-    return _new(Call, (*call[:10], ended, None, call[12], closed_us, *call[14:17], None))
+    return _new(Call, (*call[:10], ended, None, call[12], closed_us, *call[14:]))
 
 
 def began_of(call: Call) -> Began:

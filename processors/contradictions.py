@@ -49,7 +49,7 @@ def keep(calls: Calls, said: tuple[Call, Told]) -> Told:
 def infer(calls: Calls, call: Call, inferred: Inferred, live_us: int, other_leg: Call | None = None) -> Told:
     """`call.end_missed`: the agent is free at once; no duration, only bounds. `other_leg` is what showed it, if any."""
     linked = None if other_leg is None else other_leg.session_id
-    after = call._replace(ended=inferred, superseded=None, closed_us=live_us, linked=linked, listed=None)
+    after = call._replace(ended=inferred, superseded=None, closed_us=live_us, linked=linked)
     reason = _REASON[inferred.reason]
     return keep(calls, event_of(call, after, reason, began_of(call).origin, inferred.contradiction))
 

@@ -5,19 +5,19 @@ order, so a replay meets each list between the same two webhooks. A list moves n
 it moves deadlines, and `pairing.on_deadline` decides. A PBX that is away or fails gives no list, and changes nothing.
 
 For each list: 1. a call that is listed under the id by which it is known claims that entry; 2. an open call that was
-never listed claims an entry that shows its agent and its party, the latest begun first (of two alike the earlier one
-has ended, if any); one whose number is withheld an entry of its agent without a number, if there is but one such call
-and one such entry; 3. a call whose id is gone is still listed while an entry that nobody claimed may be it (from a
-queue to its agent: another id; a transfer: another agent), but when it was last surely seen stands still; 4. else it is
-absent: the second of two lists in a row without it makes it suspect.
+never listed claims an entry that shows its agent and its party and was no other call's, the latest begun first (of two
+alike the earlier one has ended, if any); one whose number is withheld an entry of its agent without a number, if there
+is but one such call and one such entry; 3. a call whose id is gone is still listed while an entry that nobody claimed
+may be it (from a queue to its agent: another id; a transfer: another agent), but when it was last surely seen stands
+still; 4. else it is absent: the second of two lists in a row without it makes it suspect.
 
 What was never listed is never absent: of a PBX that names its agents otherwise the witness knows, and says, nothing.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from events import times
@@ -26,10 +26,13 @@ from events.numbers import SUFFIX_DIGITS_MIN, same_number
 from events.webhook import Party
 from processors.calls import Call, Listed, Origin, began_of, external_of, number_name, received
 from processors.changelog import LastList
-from processors.kept import Calls
+from processors.kept import Calls, names_of_agent
 
 OUT_OF_ORDER_US_MAX: Final = 3_600_000_000
 """Of a list that was asked for before the last one: by so much at most it is late; by more, a clock was set."""
+
+LISTED_LONG: Final = timedelta(hours=4)
+"""Calls that began earlier than this before another are not looked at for the ids that were theirs."""
 
 
 def is_late(asked_us: int, last: LastList | None) -> bool:
@@ -51,7 +54,7 @@ def on_listing(calls: Calls, pbx: str, listing: Listing, origin: Origin, now: La
     new = sorted((one for one in opened if one.listed is None), key=_begun, reverse=True)
     nameless = Counter(one.extension for one in new if not any(_parties(one)))
     for call in new:
-        identity = entries.claim(call, is_only=nameless[call.extension] == 1)
+        identity = entries.claim(call, _listed_before(calls, call), is_only=nameless[call.extension] == 1)
         if identity is not None:
             calls.put(call._replace(listed=Listed(identity, now.live_us)))
     for call, known in missing:
@@ -72,6 +75,13 @@ def _absent(known: Listed, origin: Origin, now: LastList, last: LastList) -> Lis
     return known if known.suspect_us is not None else known._replace(suspect_us=now.live_us)
 
 
+def _listed_before(calls: Calls, call: Call) -> list[Call]:
+    """Its agent's calls that were listed: one that has just ended is still in a list that came slowly."""
+    agent = names_of_agent(call.extension, call.email)
+    others = calls.begun_since(call.key, agent, began_of(call).moment - LISTED_LONG)
+    return [one for one in others if one.listed is not None]
+
+
 def _begun(call: Call) -> tuple[datetime, datetime, str]:
     return began_of(call).moment, *received(call)
 
@@ -88,6 +98,10 @@ class _Entry:
     def is_of(self, call: Call) -> bool:
         """Its agent, and its party: the same number, or none in either."""
         return call.extension in self.extensions and (self.has_party(call) or not (self.numbers or any(_parties(call))))
+
+    def was_of(self, call: Call) -> bool:
+        """Whether that call was listed by it."""
+        return call.listed is not None and call.listed.id == self.id and self.is_of(call)
 
     def may_be(self, call: Call) -> bool:
         """Its party, whoever speaks to it; or its agent, and no other party than its own."""
@@ -113,9 +127,12 @@ class _Entries:
         entry = self._by_id.get(known.id)
         return entry is not None and entry.is_of(call) and self._claimed(entry)
 
-    def claim(self, call: Call, *, is_only: bool) -> str | None:
-        """Claim an entry for a call that was never listed; gives its id. `is_only`: of its agent's without a number."""
-        found = [one for one in self._left(call) if one.is_of(call)]
+    def claim(self, call: Call, others: Collection[Call], *, is_only: bool) -> str | None:
+        """Claim an entry for a call that was never listed; gives its id.
+
+        `others`: that have had an entry. `is_only`: of its agent's calls without a number.
+        """
+        found = [one for one in self._left(call) if one.is_of(call) and not any(map(one.was_of, others))]
         if not found or not (found[0].has_party(call) or (is_only and len(found) == 1)):
             return None
         return found[0].id if self._claimed(found[0]) else None

@@ -31,6 +31,7 @@ from projections.feeds import FeedState
 from projections.figures import FIGURES
 from projections.figures_api import FiguresApi
 from projections.openapi import document
+from projections.parity_watch import Compared
 from projections.raw import RawWebhooks, UnreachableError
 from projections.records import places_of, shown_of
 from projections.settings import ProjectionsSettings
@@ -53,8 +54,16 @@ SECURITY_HEADERS: Final = {
 class Api:
     """What the routes need; one per process."""
 
-    def __init__(self, settings: ProjectionsSettings, views: Views, stream: Stream, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ProjectionsSettings,
+        views: Views,
+        stream: Stream,
+        metrics: Metrics,
+        compared: Compared | None = None,
+    ) -> None:
         """Only keeps what it is given."""
+        self._compared = compared or Compared()
         self._access = Access(settings.tokens)
         self.figures = FiguresApi(self._access, views, settings.targets)
         self._views = views
@@ -167,6 +176,15 @@ class Api:
         shown_ = [shown_of(place, one, forgotten, first_received_at) for place, one in zip(places, raw, strict=True)]
         return answer(request, seen, role, {"session_id": session_id, "records": shown_, **seen.stamp()})
 
+    async def parity(self, request: Request) -> Response:
+        """Webhooks against polling, as they were last compared."""
+        role = self._access.role(request)
+        parameters.only(request, ())
+        async with self._views.store.reading() as connection:
+            seen = await self._views.store.seen(connection)
+        body = {"compared_at": self._compared.at, "pbxs": self._compared.pbxs, **seen.stamp()}
+        return answer(request, seen, role, body)
+
     async def calls_csv(self, request: Request) -> Response:
         """The calls as CSV, streamed; `form`: ``spreadsheet`` (no cell runs as a formula) or ``raw``."""
         role = self._access.role(request, query_token=True)
@@ -255,6 +273,10 @@ async def _calls_page(_request: Request) -> Response:
     return FileResponse(WALLBOARD / "calls.html", headers=SECURITY_HEADERS)
 
 
+async def _parity_page(_request: Request) -> Response:
+    return FileResponse(WALLBOARD / "parity.html", headers=SECURITY_HEADERS)
+
+
 def _assets() -> Handler:
     """Serves what stands in the folder now, and nothing else, whatever the path says."""
     files = {path.relative_to(WALLBOARD).as_posix(): path for path in WALLBOARD.rglob("*") if path.suffix in ASSETS}
@@ -283,12 +305,14 @@ def application(api: Api, metrics: Metrics) -> Starlette:
         "/api/v1/calls/{session_id}": ("call", api.call),
         "/api/v1/calls/{session_id}/why": ("why", api.why),
         "/api/v1/calls/{session_id}/records": ("records", api.records),
+        "/api/v1/parity": ("parity", api.parity),
         "/api/v1/stream": ("stream", api.stream),
         "/openapi.json": ("openapi", api.openapi),
         "/health": ("health", api.health),
         "/metrics": ("metrics", api.metrics),
         "/": ("wallboard", _page),
         "/calls": ("wallboard", _calls_page),
+        "/parity": ("wallboard", _parity_page),
         "/wallboard/{name:path}": ("wallboard", _assets()),
     }
     served = [Served("GET", path, name, handler) for path, (name, handler) in routes.items()]

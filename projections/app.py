@@ -17,6 +17,7 @@ from events.serving import ensure_data_dir, listen, serving
 from events.tracing import tracing_of
 from projections.api import Api, application
 from projections.feeds import Feeds
+from projections.parity_watch import ParityWatch
 from projections.projector import Projector
 from projections.retention import Retention
 from projections.settings import ProjectionsSettings
@@ -62,24 +63,28 @@ async def main(settings: ProjectionsSettings) -> None:
     )
     tracing = tracing_of("projections", settings)
     projector = Projector(settings, store, views, stream, metrics, tracing)
-    api = application(Api(settings, views, stream, metrics), metrics)
+    watch = ParityWatch(settings, store, metrics)
+    api = application(Api(settings, views, stream, metrics, watch.compared), metrics)
     connections_max = settings.projections_stream_clients_max + CONNECTIONS_MARGIN
     heart = asyncio.create_task(_beat(views, stream))
     sweeper = asyncio.create_task(_expire(store, Retention(settings, pbxs), metrics))
+    watching = asyncio.create_task(watch.run())
     try:
         async with serving(api, listener, GRACE_S, connections_max):
             try:
                 await _start(settings, projector)
                 log.info("projecting", host=settings.projections_host, port=settings.projections_port)
-                done, _ = await asyncio.wait({projector.failed, heart, sweeper}, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(
+                    {projector.failed, heart, sweeper, watching}, return_when=asyncio.FIRST_COMPLETED
+                )
                 done.pop().result()
             finally:
                 stream.close()
                 await projector.stop()
     finally:
-        heart.cancel()
-        sweeper.cancel()
-        await asyncio.wait({heart, sweeper})
+        for task in (heart, sweeper, watching):
+            task.cancel()
+        await asyncio.wait({heart, sweeper, watching})
         await store.close()
         if tracing is not None:
             tracing.close()

@@ -109,6 +109,60 @@ class Durations(Stamped):
     counts: list[int]
 
 
+class Spread(BaseModel):
+    """A distribution, in seconds."""
+
+    min: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class MissingCall(BaseModel):
+    """A polled call that should have come by webhook and did not; `id` and `extensions` as the PBX has them."""
+
+    pbx: str
+    id: str
+    extensions: list[str]
+    reason: str
+    first_seen_at: Utc
+    last_seen_at: Utc
+
+
+class PbxParity(BaseModel):
+    """Webhooks against polling, of one PBX: `both`: calls that both saw; by reason, those that only one saw.
+
+    `interval_s`: between two polls, as observed. `start_difference_s`: first seen by polling minus the beginning, its
+    delay; `webhook_delay_s`: first webhook minus the beginning. `missing_calls`: at most 100.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    pbx: str
+    begin: Utc = Field(alias="from")
+    end: Utc = Field(alias="to")
+    interval_s: float
+    verdict: str
+    holds: bool
+    completeness: float | None
+    both: int
+    missing: int
+    start_difference_s: Spread | None
+    end_difference_s: Spread | None
+    webhook_delay_s: Spread | None
+    polling_only: dict[str, int]
+    webhook_only: dict[str, int]
+    missing_calls: list[MissingCall]
+
+
+class ParityAnswer(Stamped):
+    """Answer of ``/api/v1/parity``; `compared_at`: null while nothing was polled or compared yet."""
+
+    compared_at: Utc | None
+    pbxs: list[PbxParity]
+
+
 class CallPage(Stamped):
     """Answer of ``/api/v1/calls``; `next_cursor` is null on the last page."""
 
@@ -168,7 +222,7 @@ class Health(BaseModel):
 
 MODELS = (
     *(Agent, AgentList, FeedList, Session, CallPage, Why, Records, Problem, Health, FiguresAnswer, Series, Durations),
-    *(StreamSnapshot, StreamChange, StreamFeeds),
+    *(StreamSnapshot, StreamChange, StreamFeeds, ParityAnswer),
 )
 
 
@@ -260,6 +314,7 @@ def _paths() -> Json:
         "/api/v1/figures/durations": _get(
             "durations", "How long calls lasted", "Durations", [*_filters(), then], "403"
         ),
+        "/api/v1/parity": _get("parity", "Webhooks against polling, where the PBX is polled, too", "ParityAnswer"),
         "/api/v1/stream": _get("stream", STREAM, "text/event-stream", [RESUME]),
         "/health": _get("health", "Whether the views can be read", "Health", is_open=True),
         "/metrics": _get("metrics", "Prometheus", "text/plain", is_open=True),

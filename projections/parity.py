@@ -5,7 +5,8 @@ text of one, and their times overlap (with `TOLERANCE`); of several sessions the
 session is matched once, best pairs first.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -128,9 +129,10 @@ def compare(
     matched_polled = {id(pair.polled) for pair in pairs}
     matched_sessions = {pair.session.session_id for pair in pairs}
     result = Parity(least, [pair for pair in pairs if begin <= pair.session.began_at < end])
+    known = _known(sessions, pairs)
     for call in polled:
         if id(call) not in matched_polled and begin <= call.first_seen_at < end:
-            result.polling_only.append((call, _why_polled(call, sessions, pairs, begin, end)))
+            result.polling_only.append((call, known.why(call, begin, end)))
     for session in sessions:
         if session.session_id not in matched_sessions and begin <= session.began_at < end:
             result.webhook_only.append((session, _why_webhook(session, begin, end, interval)))
@@ -149,19 +151,20 @@ def distribution(values: Iterable[float]) -> dict[str, float] | None:
 def _pairs(polled: Sequence[PolledCall], sessions: Sequence[Session]) -> list[Pair]:
     """Best pairs first, each call and each session once."""
     candidates: list[tuple[bool, float, int, int]] = []
-    by_pbx: dict[str, list[int]] = {}
+    by_name: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     for number, session in enumerate(sessions):
-        by_pbx.setdefault(session.pbx, []).append(number)
+        for name in _names(session):
+            by_name[session.pbx, name].add(number)
     for place, call in enumerate(polled):
-        for number in by_pbx.get(call.pbx, ()):
+        agents, parties = [f"x{extension}" for extension in call.extensions], _numbers_in(call)
+        with_agent = {number for name in agents for number in by_name.get((call.pbx, name), ())}
+        with_number = {number for name in parties for number in by_name.get((call.pbx, name), ())}
+        for number in with_agent | with_number:
             session = sessions[number]
-            if not _overlap(call, session):
-                continue
-            has_agent = session.extension is not None and session.extension in call.extensions
-            has_number = _has_number(call, session)
-            if has_agent or has_number:
+            if _overlap(call, session):
                 apart_s = abs((call.first_seen_at - session.began_at).total_seconds())
-                candidates.append((not (has_agent and has_number), apart_s, place, number))
+                has_both = number in with_agent and number in with_number
+                candidates.append((not has_both, apart_s, place, number))
     used_polled: set[int] = set()
     used_sessions: set[int] = set()
     pairs: list[Pair] = []
@@ -173,37 +176,58 @@ def _pairs(polled: Sequence[PolledCall], sessions: Sequence[Session]) -> list[Pa
     return sorted(pairs, key=lambda pair: (pair.session.began_at, pair.session.session_id))
 
 
+def _names(session: Session) -> Iterator[str]:
+    """By what a polled call can show a session: its agent, and the end of either number."""
+    if session.extension is not None:
+        yield f"x{session.extension}"
+    for digits in (session.caller_digits, session.callee_digits):
+        if len(digits) >= NUMBER_DIGITS_MIN:
+            yield digits[-NUMBER_DIGITS_MIN:]
+
+
+def _numbers_in(call: PolledCall) -> list[str]:
+    """The text holds the extension's digits before the number's: so the number's end is looked for."""
+    texts = ["".join(one for one in text if one.isdigit()) for text in (call.caller, call.callee)]
+    return [text[-NUMBER_DIGITS_MIN:] for text in texts if len(text) >= NUMBER_DIGITS_MIN]
+
+
 def _overlap(call: PolledCall, session: Session) -> bool:
     begins_in_time = session.began_at <= call.last_seen_at + TOLERANCE
     return begins_in_time and (session.closed_at is None or session.closed_at >= call.first_seen_at - TOLERANCE)
 
 
-def _has_number(call: PolledCall, session: Session) -> bool:
-    texts = ["".join(one for one in text if one.isdigit()) for text in (call.caller, call.callee)]
-    numbers = [one for one in (session.caller_digits, session.callee_digits) if len(one) >= NUMBER_DIGITS_MIN]
-    # The text holds the extension's digits before the number's: so the number's end is looked for.
-    return any(text.endswith(number[-NUMBER_DIGITS_MIN:]) for text in texts for number in numbers)
+@dataclass(slots=True)
+class _Known:
+    """What tells why a call has no session: the extensions that have some, and who else was polled when."""
+
+    extensions: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    by_caller: defaultdict[tuple[str, str], list[PolledCall]] = field(default_factory=lambda: defaultdict(list))
+
+    def why(self, call: PolledCall, begin: datetime, end: datetime) -> PollingOnly:
+        if len(call.extensions) > 1 and call.extensions <= self.extensions[call.pbx]:
+            return PollingOnly.INTERNAL
+        if any(_at_once(call, other) for other in self.by_caller.get((call.pbx, call.caller), ())):
+            return PollingOnly.QUEUE_DOUBLE
+        if call.before_at is None or call.first_seen_at - begin < TOLERANCE or end - call.first_seen_at < TOLERANCE:
+            return PollingOnly.AT_THE_EDGE
+        return PollingOnly.MISSING
 
 
-def _why_polled(
-    call: PolledCall, sessions: Sequence[Session], pairs: Sequence[Pair], begin: datetime, end: datetime
-) -> PollingOnly:
-    known = {session.extension for session in sessions if session.pbx == call.pbx} - {None}
-    if len(call.extensions) > 1 and call.extensions <= known:
-        return PollingOnly.INTERNAL
-    if any(_same_caller(call, pair.polled) for pair in pairs):
-        return PollingOnly.QUEUE_DOUBLE
-    if call.before_at is None or call.first_seen_at - begin < TOLERANCE or end - call.first_seen_at < TOLERANCE:
-        return PollingOnly.AT_THE_EDGE
-    return PollingOnly.MISSING
+def _known(sessions: Sequence[Session], pairs: Sequence[Pair]) -> _Known:
+    known = _Known()
+    for session in sessions:
+        if session.extension is not None:
+            known.extensions[session.pbx].add(session.extension)
+    for pair in pairs:
+        if pair.polled.caller:
+            known.by_caller[pair.polled.pbx, pair.polled.caller].append(pair.polled)
+    return known
 
 
-def _same_caller(call: PolledCall, other: PolledCall) -> bool:
-    """The same outside party at the same time: one call that is shown twice, at the queue and at the agent."""
+def _at_once(call: PolledCall, other: PolledCall) -> bool:
+    """Of the same outside party at the same time: one call that is shown twice, at the queue and at the agent."""
     overlap = call.first_seen_at <= other.last_seen_at and other.first_seen_at <= call.last_seen_at
-    return (
-        other.pbx == call.pbx and other.id != call.id and overlap and bool(call.caller) and other.caller == call.caller
-    )
+    return other.id != call.id and overlap
 
 
 def _why_webhook(session: Session, begin: datetime, end: datetime, interval: timedelta) -> WebhookOnly:

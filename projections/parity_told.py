@@ -13,23 +13,16 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from sqlalchemy import or_, select
 
-from events import envelope
-from events.active_calls import calls_of
-from events.envelope import EnvelopeError, Type
 from events.kafka import committed_reader, partition_count
 from events.progress import Progress
-from events.session import Outcome
 from events.settings import ConfigurationError
-from projections.parity import Parity, Session, compare, distribution
+from projections.parity import NUMBER_DIGITS_MIN, Parity, compare, distribution
+from projections.parity_sources import AROUND, observation, sessions_between
 from projections.polled import Observation, polled_calls
 from projections.settings import ProjectionsSettings
-from projections.store import Store, open_store
-from projections.tables import calls
+from projections.store import open_store
 
-AROUND: Final = timedelta(hours=4)
-"""So much before and after is looked at, too: calls that reach into the time asked for."""
 HOLDS: Final = 0
 FAILS: Final = 1
 SHOWN: Final = 20
@@ -54,7 +47,7 @@ async def parity(settings: ProjectionsSettings, asked: Asked) -> int:
     observations = [one async for one in _observations(settings, asked)]
     store = await open_store(settings.database_url, settings.topic_set.call_sessions)
     try:
-        sessions = await _sessions(store, asked)
+        sessions = await sessions_between(store, asked.begin, asked.end)
     finally:
         await store.close()
     found = compare(polled_calls(observations), sessions, asked.begin, asked.end, asked.interval, asked.least)
@@ -98,39 +91,9 @@ async def _of_partition(
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 progress.done = records[-1].offset + 1 - first.offset  # markers of transactions have offsets, too
                 for record in records:
-                    one = _observation(record.headers, record.value)
+                    one = observation(record.headers, record.value)
                     if one is not None and one.at < asked.end + AROUND:
                         yield one
-
-
-def _observation(headers: Any, value: bytes | None) -> Observation | None:
-    try:
-        said = envelope.decode(headers)
-    except EnvelopeError:
-        return None
-    seen = calls_of(value or b"") if said.type is Type.CALLS_POLLED else None
-    return None if seen is None else Observation(said.pbx, said.time, tuple(seen))
-
-
-async def _sessions(store: Store, asked: Asked) -> list[Session]:
-    c = calls.c
-    reaches_in = or_(c.closed_at.is_(None), c.closed_at >= asked.begin - AROUND)
-    statement = select(calls).where(c.began_at < asked.end + AROUND, reaches_in).order_by(c.began_at, c.session_id)
-    async with store.reading() as connection:
-        return [
-            Session(
-                row.session_id,
-                row.pbx,
-                row.extension,
-                row.caller_digits,
-                row.callee_digits,
-                row.began_at,
-                row.first_received_at,
-                row.closed_at,
-                taken=row.outcome not in {Outcome.MISSED.value, Outcome.NOT_ANSWERED.value},
-            )
-            for row in await connection.execute(statement)
-        ]
 
 
 def as_json(found: Parity) -> Json:
@@ -145,7 +108,7 @@ def as_json(found: Parity) -> Json:
         "end_difference_s": distribution(one for pair in found.both if (one := pair.end_difference_s) is not None),
         "webhook_delay_s": distribution(pair.webhook_delay_s for pair in found.both),
         "polling_only": [
-            {"pbx": call.pbx, "id": call.id, "extensions": sorted(call.extensions), "reason": reason.value,
+            {"pbx": call.pbx, "id": call.id, "extensions": _short(call.extensions), "reason": reason.value,
              "first_seen_at": call.first_seen_at.isoformat(), "last_seen_at": call.last_seen_at.isoformat()}
             for call, reason in found.polling_only
         ],
@@ -155,6 +118,11 @@ def as_json(found: Parity) -> Json:
             for session, reason in found.webhook_only
         ],
     }  # fmt: skip
+
+
+def _short(extensions: frozenset[str]) -> list[str]:
+    """Without what may be an outside number in the place of an extension."""
+    return sorted(one for one in extensions if len(one) < NUMBER_DIGITS_MIN)
 
 
 def as_text(found: Parity) -> str:

@@ -61,6 +61,15 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
     )
 
     projections_exports_max: int = Field(default=4, ge=1, description="Files of calls sent at once; more get 503.")
+    projections_parity_window_s: int = Field(
+        default=86_400, ge=0, le=604_800, description="Seconds back that polling and webhooks are compared; 0: not."
+    )
+    projections_parity_settled_s: int = Field(
+        default=120, ge=0, description="Seconds for a webhook to come before its polled call is compared."
+    )
+    projections_parity_least: float = Field(
+        default=0.999, gt=0, le=1, description="Share of polled calls that must have come by webhook."
+    )
     projections_targets: str = Field(
         default="", description="What is wanted of figures: [PBX:]FIGURE<=NUMBER or >=, comma-separated."
     )

@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
 from events.kafka import KafkaSettings
+from tests.browser import accessible, chromium, watched
 from tests.builders import zulu
 from tests.stand_in_pbx import StandInPbx
 from tests.system import Service, System, calls_of, kafka_environment, post, read_committed
@@ -101,6 +104,7 @@ async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, sys
                 assert ended <= latest
         finally:
             assert poller.stop() == 0
+    await the_page_and_the_metrics_say_it(system)
     status, said = await run_parity(kafka, system.data_dir, *span)
     assert (status, said.splitlines()[-1]) == (1, "3 of 4 polled calls came by webhook; NOT safe to switch off"), said
     assert f"of ['10000', '{LOST}']" in said
@@ -108,3 +112,40 @@ async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, sys
     told = json.loads(said)
     assert (status, told["both"], told["missing"]) == (0, 3, 1)
     assert all(number not in said for _, number in CALLS)
+
+
+async def the_page_and_the_metrics_say_it(system: System) -> None:
+    """A projector begun anew reads what was polled before."""
+    system.services["projections"].stop()
+    system.environment["PROJECTIONS_PARITY_SETTLED_S"] = "0"
+    system.start("projections")
+    await system.ready()
+    async with httpx.AsyncClient() as client, chromium() as browser:
+
+        async def told() -> Any:
+            return (await client.get(f"{system.board}/api/v1/parity")).json()["pbxs"]
+
+        (one,) = await eventually(told, bool, 60)
+        assert (one["pbx"], one["both"], one["holds"]) == ("default", 3, True)
+        assert one["polling_only"] == {"at_the_edge": 1}, "it began less than half a minute ago"
+        metrics = (await client.get(f"{system.board}/metrics")).text
+        assert 'threecx_projections_parity_completeness_ratio{pbx="default"} 1.0' in metrics
+        assert 'threecx_projections_parity_calls{pbx="default",seen_by="both"} 3.0' in metrics
+        page = await browser.new_page()
+        complaints = watched(page)
+        for language, sentence in (("en", "3 of 3 polled"), ("de", "3 von 3"), ("fr", "3 appels interrogés sur 3")):
+            await page.goto(f"{system.board}/parity?lang={language}")
+            await expect(page.locator(".verdict")).to_contain_text(sentence)
+            await expect(page.locator(".verdict")).to_have_attribute("data-holds", "true")
+            await accessible(page)
+        seen = {"first_seen_at": one["from"], "last_seen_at": one["to"]}
+        missing = {"pbx": "default", "id": "9", "extensions": ["<b>203</b>"], "reason": "missing", **seen}
+        later = one | {"holds": False, "missing": 1, "completeness": 0.75, "missing_calls": [missing]}
+        await page.route("**/api/v1/parity", lambda route: route.fulfill(json={"compared_at": None, "pbxs": [later]}))
+        await page.goto(f"{system.board}/parity?lang=en")
+        await expect(page.locator(".verdict")).to_have_text(
+            "3 of 4 polled calls came by webhook (75%). Do not switch polling off yet."
+        )
+        await expect(page.locator("table").last).to_contain_text("<b>203</b>")
+        await accessible(page)
+        assert complaints == []

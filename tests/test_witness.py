@@ -87,6 +87,12 @@ SCENARIOS = (
         "201 X open . 0-? started | 201 X end_missed . 19-60 absent_from_pbx",
     ),
     Scenario(
+        "a slow list still has the redial that has ended: it is not taken for the first call",
+        "1 start 201 X 0 | 10 start 201 X 9 | 30 list 8:201:X | 50 end 201 X 49 38 | 51 list 8:201:X | 80 list"
+        " | 110 list | until 300",
+        "201 X open . 0-? started | 201 X ended 38 9-49 end_matched_by_party",
+    ),
+    Scenario(
         "redial whose start is lost: not known to have ended while the two may speak",
         "1 start 201 X 0 | 30 list 7:201:X | 60 list 8:201:X | 90 list 8:201:X | until 3000",
         "201 X open . 0-? started",

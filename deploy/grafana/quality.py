@@ -3,7 +3,7 @@
 from typing import Final
 
 from deploy.grafana.model import OURS, Dashboard, Panel, Query, Row
-from deploy.grafana.queries import quantiles, rate, total_rate
+from deploy.grafana.queries import age, largest, quantiles, rate, total_rate
 
 INFERRED = (
     f'sum(increase(threecx_projections_ends_total{{{OURS}, source="inferred"}}[$__range]))'
@@ -160,6 +160,70 @@ QUALITY: Final = Dashboard(
                         Query(f"sum(threecx_ingest_journal_set_aside_bytes{{{OURS}}})", "set aside"),
                     ),
                     runbooks=("CallstreamJournalDamaged",),
+                ),
+            ),
+        ),
+        Row(
+            "Polling beside webhooks, where it is switched on",
+            (
+                Panel(
+                    "Came by webhook",
+                    "Of the polled calls of the last day, that should have: the share that did.",
+                    "percentunit",
+                    (Query(f"min by (pbx) (threecx_projections_parity_completeness_ratio{{{OURS}}})", "{{pbx}}"),),
+                    "stat",
+                    6,
+                    runbooks=("CallstreamWebhooksIncomplete",),
+                ),
+                Panel(
+                    "Calls by who saw them",
+                    "Of the last day. Missing: seen by polling, and should have come by webhook.",
+                    "short",
+                    (largest("threecx_projections_parity_calls", "seen_by"),),
+                    runbooks=("CallstreamWebhooksIncomplete",),
+                ),
+                Panel(
+                    "Polls by what came of them",
+                    "Per second; only good ones are evidence.",
+                    "ops",
+                    (rate("threecx_poller_polls_total", "outcome"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Written by the poller",
+                    "Lists told to the processors as a witness, and observations that Kafka did not take, per second.",
+                    "ops",
+                    (
+                        total_rate("threecx_poller_lists_told_total", "lists told"),
+                        total_rate("threecx_poller_writes_failed_total", "failed"),
+                    ),
+                ),
+                Panel(
+                    "Active calls at the PBX",
+                    "In the last good answer.",
+                    "short",
+                    (largest("threecx_poller_active_calls", "pbx"),),
+                ),
+                Panel(
+                    "Last good answer",
+                    "How long ago. A PBX that does not answer ends no call.",
+                    "s",
+                    (age("threecx_poller_last_good_timestamp_seconds", "pbx"),),
+                ),
+                Panel(
+                    "PBXs polled",
+                    "And pollers that are switched on.",
+                    "short",
+                    (
+                        Query(f"sum(threecx_poller_pbxs_polled{{{OURS}}})", "polled"),
+                        Query(f"sum(threecx_poller_enabled{{{OURS}}})", "switched on"),
+                    ),
+                ),
+                Panel(
+                    "Tokens asked for",
+                    "Since each poller began. A steep line: they are refused, or another client uses the id.",
+                    "short",
+                    (largest("threecx_poller_token_renewals", "pbx"),),
                 ),
             ),
         ),

@@ -1,5 +1,6 @@
 export const de = {
   titleBoard: "Callstream", titleCalls: "Anrufe · Callstream",
+  titleParity: "Webhooks und Abfrage · Callstream",
   skip: "Zum Inhalt",
   pages: "Seiten", board: "Wandtafel", callLog: "Anrufe",
   settings: "Einstellungen", language: "Sprache",
@@ -64,6 +65,19 @@ export const de = {
   events: {
     "call.started": "Begonnen", "call.ended": "Beendet", "call.end_missed": "Ende erschlossen", "call.corrected": "Berichtigt",
   },
+  // Der Vergleich mit der Abfrage.
+  parity: "Webhooks und Abfrage", whoSaw: "Wer die Anrufe sah", seenByBoth: "beide", seenByPolling: "nur die Abfrage", seenByWebhooks: "nur Webhooks",
+  parityReasons: {
+    internal: "interner Anruf", queue_double: "derselbe Anruf zweimal gezeigt (Warteschlange)", at_the_edge: "am Rand der verglichenen Zeit", missing: "fehlt: hätte per Webhook kommen sollen",
+    shorter_than_interval: "kürzer als zwei Abfragen", not_taken: "von niemandem angenommen", unseen: "von der Abfrage nicht gesehen",
+  },
+  spreadsTitle: "Abstand in Sekunden",
+  spreads: { start_difference_s: "Beginn: Verzug der Abfrage", webhook_delay_s: "Beginn: Verzug des Webhooks", end_difference_s: "Ende: Abfrage nach Webhook" },
+  missingCalls: "Fehlende Anrufe", firstSeen: "Zuerst gesehen", lastSeen: "Zuletzt gesehen", extensions: "Nebenstellen",
+  cameByWebhook: (came, all) => came + " von " + all + " abgefragten Anrufen kamen per Webhook",
+  safeToSwitchOff: "Die Abfrage kann abgeschaltet werden.", notSafeToSwitchOff: "Die Abfrage noch nicht abschalten.",
+  nothingPolled: "Kein Anruf wurde abgefragt: Es lässt sich nichts sagen.", noPolling: "Keine Telefonanlage wird abgefragt, oder es wurde noch nichts verglichen.",
+  comparedSpan: (from, to, every) => "Verglichen von " + from + " bis " + to + "; abgefragt alle " + every + " s.",
   rules: {
     started: "Ein Beginn wurde gemeldet.",
     end_matched_by_call_id: "Ein Ende mit derselben Anrufkennung kam und schloss den Anruf.",

@@ -1,5 +1,5 @@
 export const en = {
-  titleBoard: "Callstream", titleCalls: "Calls · Callstream",
+  titleBoard: "Callstream", titleCalls: "Calls · Callstream", titleParity: "Webhooks and polling · Callstream",
   skip: "Skip to the content",
   pages: "Pages", board: "Wallboard", callLog: "Calls",
   settings: "Settings", language: "Language",
@@ -65,6 +65,19 @@ export const en = {
   events: {
     "call.started": "Began", "call.ended": "Ended", "call.end_missed": "End inferred", "call.corrected": "Corrected",
   },
+  // The comparison with polling.
+  parity: "Webhooks and polling", whoSaw: "Who saw the calls", seenByBoth: "both", seenByPolling: "polling only", seenByWebhooks: "webhooks only",
+  parityReasons: {
+    internal: "internal call", queue_double: "the same call shown twice (queue)", at_the_edge: "at the edge of the time compared", missing: "missing: should have come by webhook",
+    shorter_than_interval: "shorter than two polls", not_taken: "nobody took it", unseen: "not seen by polling",
+  },
+  spreadsTitle: "Seconds apart",
+  spreads: { start_difference_s: "Beginning: delay of polling", webhook_delay_s: "Beginning: delay of the webhook", end_difference_s: "End: polling after webhook" },
+  missingCalls: "Missing calls", firstSeen: "First seen", lastSeen: "Last seen", extensions: "Extensions",
+  cameByWebhook: (came, all) => came + " of " + all + " polled calls came by webhook",
+  safeToSwitchOff: "Polling can be switched off.", notSafeToSwitchOff: "Do not switch polling off yet.",
+  nothingPolled: "No call was polled: nothing can be said.", noPolling: "No phone system is polled, or nothing was compared yet.",
+  comparedSpan: (from, to, every) => "Compared from " + from + " to " + to + "; polled every " + every + " s.",
   rules: {
     started: "A start was reported.",
     end_matched_by_call_id: "An end with the same call id came and closed the call.",

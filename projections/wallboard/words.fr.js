@@ -1,5 +1,6 @@
 export const fr = {
   titleBoard: "Callstream", titleCalls: "Appels · Callstream",
+  titleParity: "Webhooks et interrogation · Callstream",
   skip: "Aller au contenu",
   pages: "Pages", board: "Tableau", callLog: "Appels",
   settings: "Réglages", language: "Langue",
@@ -65,6 +66,19 @@ export const fr = {
   events: {
     "call.started": "Commencé", "call.ended": "Terminé", "call.end_missed": "Fin déduite", "call.corrected": "Corrigé",
   },
+  // La comparaison avec l’interrogation.
+  parity: "Webhooks et interrogation", whoSaw: "Qui a vu les appels", seenByBoth: "les deux", seenByPolling: "l’interrogation seule", seenByWebhooks: "les webhooks seuls",
+  parityReasons: {
+    internal: "appel interne", queue_double: "le même appel montré deux fois (file)", at_the_edge: "au bord du temps comparé", missing: "manque : aurait dû venir par webhook",
+    shorter_than_interval: "plus court que deux interrogations", not_taken: "pris par personne", unseen: "pas vu par l’interrogation",
+  },
+  spreadsTitle: "Écart en secondes",
+  spreads: { start_difference_s: "Début : retard de l’interrogation", webhook_delay_s: "Début : retard du webhook", end_difference_s: "Fin : interrogation après webhook" },
+  missingCalls: "Appels manquants", firstSeen: "Vu d’abord", lastSeen: "Vu en dernier", extensions: "Postes",
+  cameByWebhook: (came, all) => came + " appels interrogés sur " + all + " sont venus par webhook",
+  safeToSwitchOff: "L’interrogation peut être arrêtée.", notSafeToSwitchOff: "N’arrêtez pas encore l’interrogation.",
+  nothingPolled: "Aucun appel n’a été interrogé : on ne peut rien dire.", noPolling: "Aucun central n’est interrogé, ou rien n’a encore été comparé.",
+  comparedSpan: (from, to, every) => "Comparé de " + from + " à " + to + " ; interrogé toutes les " + every + " s.",
   rules: {
     started: "Un début a été annoncé.",
     end_matched_by_call_id: "Une fin avec le même identifiant d’appel est venue et a clos l’appel.",

@@ -83,7 +83,7 @@ def _closed_wrongly(day: Day, call: TrueCall, told_s: float, event: CallEvent) -
     between = event.session.ended_between
     if event.reason is not Reason.ABSENT_FROM_PBX or between is None or between.latest is None:
         return
-    known = not any(_may_be_taken_for(other, call, told_s) for other in day.calls)
+    known = not any(_may_be_taken_for(day, other, call, told_s) for other in day.calls)
     if between.earliest is None or (known and between.earliest > at(call.end_s)):
         yield f"{call} has ended before {between.earliest}"
     # Where a wrong list came just before the end, the PBX itself said the untruth.
@@ -105,19 +105,31 @@ def _left_open(
     due_s = _due_s(day, call)
     if not any(not one.wrong and one.as_of_s >= call.begin_s for one in _lists(day, call)):
         counts["ends dropped, never listed"] += 1
-    elif any(_may_be_taken_for(other, call, due_s) for other in day.calls):
+    elif any(_may_be_taken_for(day, other, call, due_s) for other in day.calls):
         counts["ends dropped, may be listed still"] += 1
     elif closed is None or closed[0] > due_s:
         yield f"{call} was to be closed by {due_s:.0f}: {'open' if closed is None else closed[0]}"
 
 
-def _may_be_taken_for(other: TrueCall, call: TrueCall, due_s: float) -> bool:
-    """Whether the lists show another call of the agent that may be this one: withheld, or begun without a webhook."""
-    if call.party == WITHHELD:
+def _may_be_taken_for(day: Day, other: TrueCall, call: TrueCall, due_s: float) -> bool:
+    """Whether the lists show another call of the agent that may be this one.
+
+    Withheld; or a redial that began without a webhook, was listed in the second before its webhook came, or, after a
+    restart of the PBX, has the same id.
+    """
+    if call.party == WITHHELD or (call.is_redial and _listed_early(day, call)):
         return True
     if other is call or other.agent != call.agent or not (other.begin_s < due_s and other.end_s > call.begin_s):
         return False
-    return other.party == WITHHELD or (other.party == call.party and other.started_log_s is None)
+    if other.party == WITHHELD:
+        return True
+    is_alike = other.party == call.party
+    return is_alike and (other.started_log_s is None or other.id == call.id or _listed_early(day, other))
+
+
+def _listed_early(day: Day, call: TrueCall) -> bool:
+    began_s, told_s = call.begin_s, call.started_log_s
+    return told_s is not None and any(began_s <= one.as_of_s and one.log_s <= told_s for one in day.lists)
 
 
 def _lists(day: Day, call: TrueCall) -> Iterator[Given]:
@@ -129,10 +141,11 @@ def _lists(day: Day, call: TrueCall) -> Iterator[Given]:
 def _due_s(day: Day, call: TrueCall) -> float:
     """Two lists that can show it, and the grace, without the time in which ingest was away.
 
-    Three, for of a redial the next call may be listed before its start has come.
+    Three, and one for each redial: that may be listed before its start has come.
     """
     shown = [one for one in day.lists if one.as_of_s >= call.end_s]
-    two = list(islice(shown, 3))[-1]
+    redials = sum(one.party == call.party and one.begin_s >= call.end_s for one in day.calls)
+    two = list(islice(shown, 3 + min(redials, 3)))[-1]
     due_s = two.log_s + RULES.absence_grace_s + SLACK_S
     for begin_s, end_s in day.away:
         if begin_s < due_s and end_s > two.log_s - 2 * SLACK_S:
