@@ -224,15 +224,16 @@ def engine_walk(reader: Reader) -> Iterator[tuple[Command, Done]]:
     """The lines for containers, `down` last: secrets are filled in; Grafana, whose image is not here, is left out."""
     names = ("INGEST", "PROJECTIONS", "PROMETHEUS", "GRAFANA", "KAFKA", "KAFKA_UI")
     filled = dict.fromkeys(("INGEST_WEBHOOK_SECRETS", "POSTGRES_PASSWORD", "GRAFANA_ADMIN_PASSWORD"), "filled-in")
-    filled |= {f"{name}_PORT": str(free_port()) for name in names}
-    filled |= {"COMPOSE_PROJECT_NAME": f"callstream-documentation-{os.getpid()}"}
+    ports = {f"{name}_PORT": str(free_port()) for name in names}
+    filled |= {"COMPOSE_PROJECT_NAME": f"callstream-documentation-{os.getpid()}", **ports}
     of_git = {"SOURCE_DATE_EPOCH": "0", "REVISION": "documentation", "DOCKER_BUILD_OPTIONS": "--network host"}
     mine = [one for one in commands() if OF_THE_ENGINE.search(one.text) and one.reason is None]
     for command in sorted(mine, key=lambda one: " down" in one.text):
         text = command.text.split(" #")[0]
         if text.rstrip().endswith("--wait"):
             text += " kafka postgres ingest processors projections prometheus"
-        yield command, reader.bash(text, **of_git)
+        # The shell's variables outdo the file's, and the running system's ports are among them.
+        yield command, reader.bash(text, **of_git, **ports)
         env = reader.tree / "deploy" / ".env"
         if text.startswith("cp "):
             pairs = [line.partition("=") for line in env.read_text("utf-8").splitlines()]
