@@ -149,4 +149,4 @@ def _turning(views: Views) -> object:
     now = datetime.now(UTC)
     unknown = views.feeds.unknown(now, time.monotonic())
     feeds = [(feed.pbx, feed.status) for feed in views.pbx_feeds()]
-    return feeds, unknown, views.days(now), views.changed_elsewhere
+    return feeds, unknown, views.days(now), views.untold

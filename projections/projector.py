@@ -60,6 +60,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._metrics = metrics
         self._tracing = tracing
         self._positions: dict[int, Position] = {}
+        self._attempted: dict[int, Position] = {}
         self._generation: int | None = None
         self._forgotten = NOBODY
         self._broker = KafkaBroker(
@@ -105,7 +106,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             positions = await self._store.positions()
             found = {one.partition: positions.get(one.partition, NOTHING) for one in partitions}
             # What another process folded while it had a partition of ours, our clients were not told.
-            self._views.changed_elsewhere += any(at != self._position(one) for one, at in found.items())
+            self._views.untold += any(at != self._position(one) for one, at in found.items())
             self._positions |= found
             for one in partitions:
                 consumer.seek(one, self._positions[one.partition].next_offset)
@@ -125,6 +126,8 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def _handle(self, records: Sequence[ConsumerRecord]) -> None:
         try:
+            if self._attempted:
+                await self._learn_what_became_of_it()
             fresh = [record for record in records if record.offset >= self._position(record.partition).next_offset]
             self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
             await self._fold(fresh)
@@ -137,6 +140,14 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             log.warning("the database does not take the views; trying again", error=type(error).__name__)
             await asyncio.sleep(RETRY_S)
             raise
+
+    async def _learn_what_became_of_it(self) -> None:
+        """A commit whose answer never came may be in the database all the same; our clients were not told then."""
+        positions = await self._store.positions()
+        committed = {one: at for one, at in self._attempted.items() if positions.get(one) == at != self._position(one)}
+        self._positions |= committed
+        self._views.untold += bool(committed)
+        self._attempted = {}
 
     async def _fold(self, records: Sequence[ConsumerRecord]) -> None:
         if not records:
@@ -176,10 +187,12 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             batch = fold(records, self._positions, self._forgotten)
             rows = rows_of(batch, zones, zones[DEFAULT_PBX])
             keys = [(row["pbx"], row["extension"]) for row in rows.agents]
+            self._attempted = {step.partition: step.position for step in batch.steps}
             await self._store.put(connection, rows, batch.steps)
             sessions = [one.event.session.model_dump(mode="json") for one in batch.last]
             change = await self._views.change(connection, sessions, keys)
-        self._positions |= {step.partition: step.position for step in batch.steps}
+        self._positions |= self._attempted
+        self._attempted = {}
         return batch, change
 
     def _position(self, partition: int) -> Position:

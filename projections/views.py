@@ -43,9 +43,9 @@ class Views:
     def __init__(self, store: Store, feeds: Feeds, pbxs: Mapping[str, Pbx], wrap_up_s: float = 0.0) -> None:
         """`wrap_up_s`: of PBXs that have none of their own.
 
-        `changed_elsewhere`: how often rows turned out to be another process's, of which our clients were not told.
+        `untold`: how often rows turned out to have changed without our clients being told.
         """
-        self.changed_elsewhere = 0
+        self.untold = 0
         self.store = store
         self.feeds = feeds
         self.pbxs = pbxs

@@ -17,7 +17,7 @@ from projections.store import Store
 from projections.stream import Stream
 from projections.views import Views
 from tests.test_stream import stream_of, told
-from tests.views_folded import session_records, stored_rows
+from tests.views_folded import folded_rows, session_records, stored_rows
 
 PARTITION = 1
 
@@ -26,8 +26,8 @@ def views_of(store: Store) -> Views:
     return Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
 
 
-def projector_of(store: Store, stream: Stream) -> Projector:
-    return Projector(ProjectionsSettings(), store, views_of(store), stream, Metrics("projections"))
+def projector_of(store: Store, stream: Stream, views: Views | None = None) -> Projector:
+    return Projector(ProjectionsSettings(), store, views or views_of(store), stream, Metrics("projections"))
 
 
 async def test_nothing_is_told_that_is_not_committed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +65,30 @@ async def test_records_that_come_again_move_nothing(store: Store) -> None:
     assert await stored_rows(store) == rows
     assert (await store.positions())[PARTITION].next_offset == len(records)
     assert stream._number == 1, "nor is it told again"
+
+
+async def test_a_commit_whose_answer_never_came_is_no_other_writer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database went away in the middle of a commit, and had it: `make chaos` with a failing sync of PostgreSQL."""
+    monkeypatch.setattr(projector, "RETRY_S", 0)
+    writing = store.writing
+
+    @asynccontextmanager
+    async def unanswered() -> AsyncIterator[AsyncConnection]:
+        async with writing() as connection:
+            yield connection
+        raise OSError
+
+    views = views_of(store)
+    folding = projector_of(store, stream_of(), views)
+    records: Any = session_records(3)
+    await folding._handle(records[:2])
+    monkeypatch.setattr(store, "writing", unanswered)
+    with pytest.raises(OSError):
+        await folding._handle(records[2:4])
+    monkeypatch.setattr(store, "writing", writing)
+    await folding._handle(records[2:])
+    assert (await store.positions())[PARTITION].next_offset == len(records)
+    assert await stored_rows(store) == folded_rows(records, "sessions")
+    assert views.untold == 1, "clients are to be told anew"
