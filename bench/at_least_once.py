@@ -16,7 +16,7 @@ class AtLeastOnce:
     def __init__(self, settings: ProcessorsSettings, partition: int) -> None:
         """Nothing is connected yet."""
         self._settings = settings
-        self._partition = partition
+        self.partition = partition
         self._producer = AIOKafkaProducer(**forwarder_producer(settings))
         self._offsets = AIOKafkaConsumer(
             **committed_reader(settings), group_id=f"{settings.processors_application}-alo"
@@ -26,7 +26,7 @@ class AtLeastOnce:
         """Connect."""
         await self._producer.start()
         await self._offsets.start()
-        self._offsets.assign([TopicPartition(self._settings.topic_set.webhooks, self._partition)])
+        self._offsets.assign([TopicPartition(self._settings.topic_set.webhooks, self.partition)])
 
     async def commit(self, batch: Batch) -> None:
         """Write, await, and then commit the offset."""
@@ -37,18 +37,18 @@ class AtLeastOnce:
             *await self._send(topics.dead_letters, batch.dead_letters),
         ]
         await asyncio.gather(*deliveries)
-        await self._offsets.commit({TopicPartition(topics.webhooks, self._partition): batch.next_offset})
+        await self._offsets.commit({TopicPartition(topics.webhooks, self.partition): batch.next_offset})
 
     async def _send(self, topic: str, records: Iterable[tuple[object, object, object]]) -> list[asyncio.Future[object]]:
         deliveries: list[asyncio.Future[object]] = []
         builder = self._producer.create_batch()
         for key, value, headers in records:
             if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                deliveries.append(await self._producer.send_batch(builder, topic, partition=self._partition))
+                deliveries.append(await self._producer.send_batch(builder, topic, partition=self.partition))
                 builder = self._producer.create_batch()
                 builder.append(key=key, value=value, timestamp=None, headers=headers)
         if builder.record_count():
-            deliveries.append(await self._producer.send_batch(builder, topic, partition=self._partition))
+            deliveries.append(await self._producer.send_batch(builder, topic, partition=self.partition))
         return deliveries
 
     async def discard(self) -> None:
