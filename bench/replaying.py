@@ -28,14 +28,15 @@ MIB = 1024 * 1024
 
 async def measure(kafka: KafkaSettings) -> list[Line]:
     """Replay the short log and the long one."""
-    seconds, peaks = [], []
+    seconds, costs, peaks = [], [], []
     for count in (RECORDS, RECORDS * TIMES):
         prefix = f"{kafka.kafka_topic_prefix}-replay-{count}"
         fresh = kafka.model_copy(update={"kafka_topic_prefix": prefix, "kafka_topic_partitions": 1})
         await ensure_topics(fresh)
         await _fill(fresh, count)
-        took_s, peak_bytes = await _replayed(fresh, f"{prefix}-again")
+        took_s, cpu_s, peak_bytes = await _replayed(fresh, f"{prefix}-again")
         seconds.append(took_s)
+        costs.append(cpu_s)
         peaks.append(peak_bytes)
     short_s, long_s = seconds
     return [
@@ -45,6 +46,7 @@ async def measure(kafka: KafkaSettings) -> list[Line]:
             f"{short_s:,.1f} s",
             f"{long_s / short_s:.2f}",
         ),
+        Line("the same, CPU", f"{costs[1]:,.1f} s", f"{costs[0]:,.1f} s", f"{costs[1] / costs[0]:.2f}"),
         Line(
             "the same, memory at its highest",
             f"{peaks[1] / MIB:,.0f} MiB",
@@ -73,13 +75,14 @@ async def _fill(kafka: KafkaSettings, count: int) -> None:
     await producer.stop()
 
 
-async def _replayed(kafka: KafkaSettings, to_prefix: str) -> tuple[float, int]:
-    """Seconds from start to end of the command, and its resident memory in bytes at the highest."""
+async def _replayed(kafka: KafkaSettings, to_prefix: str) -> tuple[float, float, int]:
+    """Seconds from start to end of the command, of its CPU, and its resident memory in bytes at the highest."""
     environment = kafka_environment(kafka) | {"PROCESSORS_CLOSED_KEPT_S": str(CLOSED_KEPT_S)}
     began = time.perf_counter()
     # GNU time would have to be installed; the process itself tells its peak at exit.
     watched = "import atexit, resource, runpy, sys; "
-    watched += "atexit.register(lambda: print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)); "
+    watched += "used = lambda: resource.getrusage(resource.RUSAGE_SELF); "
+    watched += "atexit.register(lambda: print('used', used().ru_utime + used().ru_stime, used().ru_maxrss)); "
     watched += "sys.argv[0] = 'processors'; runpy.run_module('processors', run_name='__main__')"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", watched, "replay", "--to-prefix", to_prefix),
@@ -89,8 +92,8 @@ async def _replayed(kafka: KafkaSettings, to_prefix: str) -> tuple[float, int]:
     )
     said, _ = await process.communicate()
     seconds = time.perf_counter() - began
-    peak = re.search(rb"peak (\d+)", said)
-    if process.returncode or peak is None:
+    used = re.search(rb"used ([\d.]+) (\d+)", said)
+    if process.returncode or used is None:
         message = f"the replay ended with {process.returncode}: {said.decode()}"
         raise AssertionError(message)
-    return seconds, int(peak[1]) * 1024
+    return seconds, float(used[1]), int(used[2]) * 1024
