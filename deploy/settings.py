@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from events.pbx import Pbx
 from events.settings import Settings
+from ingest.polling.settings import PollSettings
 from ingest.settings import IngestSettings
 from processors.settings import ProcessorsSettings
 from projections.settings import ProjectionsSettings
@@ -17,6 +18,7 @@ SERVICES: Final[dict[str, type[Settings]]] = {
     "ingest": IngestSettings,
     "processors": ProcessorsSettings,
     "projections": ProjectionsSettings,
+    "poller": PollSettings,
 }
 HEAD: Final = """# Settings
 

@@ -95,7 +95,7 @@ PROCESSORS: Final = (
         "counter",
         "records_total",
         "Records of threecx.webhooks consumed, by kind.",
-        (one_of("kind", ("start", "end", "tick", "listing", "unreadable")),),
+        (one_of("kind", ("start", "end", "tick", "listing", "history", "unreadable")),),
     ),
     Metric("counter", "session_events_total", "Session events written, by type.", (CALL_EVENT,)),
     Metric("counter", "decisions_total", "Session events written, by the rule that decided.", (REASON,)),
@@ -211,6 +211,7 @@ POLLER: Final = (
     Metric("gauge", "active_calls", "Active calls in the last good answer.", (PBX,)),
     Metric("gauge", "token_renewals", "Tokens asked for since the poller began.", (PBX,)),
     Metric("gauge", "last_good_timestamp_seconds", "When the last good answer was there.", (PBX,)),
+    Metric("counter", "histories_total", "Askings for the history of calls, by what came of them.", (PBX, OUTCOME)),
     Metric("counter", "lists_told_total", "Lists of active calls written for the processors, as a witness.", (PBX,)),
     Metric("counter", "writes_failed_total", "Observations that could not be written to Kafka.", (PBX,)),
 )

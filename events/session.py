@@ -60,7 +60,7 @@ class EndedAtSource(Word):
 
 
 class EndReason(Word):
-    """Why the call is not open any more; all but `RELEASED` are inferences."""
+    """Why the call is not open any more; but for `RELEASED` (a webhook) and `HISTORY` (the PBX's own) inferences."""
 
     RELEASED = "released"
     TIMEOUT = "timeout"
@@ -68,6 +68,7 @@ class EndReason(Word):
     MOVED = "moved"
     PARTY_LEFT = "party_left"
     ABSENT_FROM_PBX = "absent_from_pbx"
+    HISTORY = "history"
 
 
 class Agent(Shape):

@@ -40,6 +40,7 @@ class Reason(Word):
     MOVED = "moved"
     PARTY_LEFT = "party_left"
     ABSENT_FROM_PBX = "absent_from_pbx"
+    END_FROM_HISTORY = "end_from_history"
 
 
 class Change(Shape):

@@ -54,12 +54,16 @@ class Ended(NamedTuple):
 
 
 class Inferred(NamedTuple):
-    """No end was reported and yet the call cannot be open: why, between when, and what record contradicted it."""
+    """No webhook reported an end and yet the call cannot be open: why, between when, what record contradicted it.
+
+    `history`: the end in the PBX's own history of calls, where that was asked; a webhook's can still come.
+    """
 
     reason: EndReason
     earliest: datetime
     latest: datetime | None
     contradiction: Origin | None
+    history: Ended | None = None
 
 
 class Superseded(NamedTuple):
@@ -143,6 +147,11 @@ def revised(call: Call, revision: int) -> Call:
 def ended_by(call: Call, ended: Ended, closed_us: int) -> Call:
     """The call with this reported end, whatever was inferred; as `_replace`, at a quarter of the time."""
     return _new(Call, (*call[:10], ended, None, call[12], closed_us, *call[14:]))
+
+
+def told_end(call: Call) -> Ended | None:
+    """The end that was told: by a webhook, else by the PBX's history; null when it is only inferred, or none."""
+    return call.ended.history if isinstance(call.ended, Inferred) else call.ended
 
 
 def began_of(call: Call) -> Began:

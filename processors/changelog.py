@@ -129,8 +129,9 @@ def encode_call(call: Call) -> bytes:
             ended = None
         case Ended(origin=origin):
             ended = [*origin, *call.ended[1:]]
-        case Inferred(contradiction=contradiction):
+        case Inferred(contradiction=contradiction, history=history):
             ended = [*call.ended[:3], None if contradiction is None else [*contradiction]]
+            ended += [] if history is None else [[*history.origin, *history[1:]]]
     superseded = call.superseded
     fields = orjson.dumps(
         [
@@ -280,9 +281,14 @@ def _began(said: list[Any]) -> Began:
 
 def _end(said: list[Any]) -> Ended | Inferred:
     if isinstance(said[0], str):
-        reason, earliest, latest, contradiction = said
+        reason, earliest, latest, contradiction, *told = said
         origin = None if contradiction is None else _origin(*contradiction)
-        return Inferred(EndReason(reason), datetime.fromisoformat(earliest), _at(latest), origin)
+        history = _ended(told[0]) if told else None
+        return Inferred(EndReason(reason), datetime.fromisoformat(earliest), _at(latest), origin, history)
+    return _ended(said)
+
+
+def _ended(said: list[Any]) -> Ended:
     started_at, ended_at, duration_s, outcome, recording_url = said[5:]
     return Ended(_origin(*said[:5]), _at(started_at), _at(ended_at), duration_s, Outcome(outcome), recording_url)
 

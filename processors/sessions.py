@@ -15,7 +15,7 @@ from events import session_events
 from events.envelope import Type
 from events.session import EndedAtSource, EndReason, Outcome, StartedAtSource, Status
 from events.session_events import Reason
-from processors.calls import Call, Ended, Origin, revised
+from processors.calls import Call, Ended, Inferred, Origin, revised, told_end
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
 _SECOND: Final = timedelta(seconds=1)
@@ -40,7 +40,8 @@ class Told(NamedTuple):
 def session_of(call: Call) -> Json:
     """The session as it stands; times and durations only as reported, everything else marked."""
     started_at, started_at_source = _started(call)
-    session_id, _, pbx, extension, email, direction, caller, callee, call_id, _, ended, _, _, _, revision, *_ = call
+    session_id, _, pbx, extension, email, direction, caller, callee, call_id, _, why, _, _, _, revision, *_ = call
+    ended = why.history or why if isinstance(why, Inferred) else why
     session: Json = {
         "session_id": session_id,
         "pbx": pbx,
@@ -73,7 +74,7 @@ def session_of(call: Call) -> Json:
         session["outcome"] = ended.outcome
         session["ended_at"] = ended.moment
         session["ended_at_source"] = EndedAtSource.RECEIVED if ended.ended_at is None else EndedAtSource.REPORTED
-        session["end_reason"] = EndReason.RELEASED
+        session["end_reason"] = EndReason.RELEASED if ended is why else EndReason.HISTORY
         session["duration_s"] = ended.duration_s
         session["recording_url"] = ended.recording_url
         if ended.ended_at is not None and started_at is not None and started_at_source is _REPORTED:
@@ -158,7 +159,7 @@ def _type_of(before: Call | None, call: Call) -> Type:
         return Type.CALL_CORRECTED
     if call.ended is None:
         return Type.CALL_STARTED
-    return Type.CALL_ENDED if isinstance(call.ended, Ended) else Type.CALL_END_MISSED
+    return Type.CALL_END_MISSED if told_end(call) is None else Type.CALL_ENDED
 
 
 def _changes(before: Json, after: Json) -> Json:

@@ -18,10 +18,11 @@ import orjson
 
 from events import dead_letters, envelope, reading, times
 from events.active_calls import listing_of
+from events.call_history import recorded_of
 from events.envelope import Envelope, EnvelopeError, Type
 from events.pbx import DEFAULT_PBX, Pbx
 from events.webhook import End, Start, Unreadable
-from processors import changelog, pairing, sessions, witness
+from processors import backfill, changelog, pairing, sessions, witness
 from processors.calls import Call, Origin
 from processors.changelog import SESSION_ID_CHARACTERS, Email, LastList, Position
 from processors.clock_skew import ClockSkews
@@ -252,6 +253,8 @@ class Task:
                 batch.counts["records", "tick"] += 1
             case Type.CALLS_LISTED:
                 self._listing(record, said, batch)
+            case Type.CALLS_RECORDED:
+                self._recorded(record, said, batch)
             case _:
                 self._bury(record, f"{said.type} does not belong on this topic", "type", batch)
 
@@ -323,6 +326,18 @@ class Task:
         origin = Origin(record.partition, record.offset, said.id, said.time, _digest(record.value or b""))
         witness.on_listing(self._calls, said.pbx, listing, origin, now, last or now)
         lists[said.pbx] = now
+
+    def _recorded(self, record: InputRecord, said: Envelope, batch: Batch) -> None:
+        """Of the PBX's history of calls, as the poller wrote it: ends that perhaps no webhook told."""
+        recorded = recorded_of(record.value or b"")
+        if recorded is None:
+            batch.counts["records", "unreadable"] += 1
+            self._bury(record, "the value is no history of calls", "body", batch)
+            return
+        batch.counts["records", "history"] += 1
+        origin = Origin(record.partition, record.offset, said.id, said.time, _digest(record.value or b""))
+        for one in backfill.on_recorded(self._calls, said.pbx, recorded, origin, self.live_time_us, self._rules):
+            self._tell([one], self._calls[one.session_id].key, batch)
 
     def _with_extension(self, event: EventT, key: str, batch: Batch) -> EventT:
         """An event with an e-mail but no extension belongs to the extension last seen with that e-mail at that PBX."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from events import envelope, session_events
 from events.active_calls import listing_value
+from events.call_history import PastCall, recorded_value
 from events.envelope import Envelope, Type
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session_events import CallEvent, FeedProgress
@@ -86,6 +87,18 @@ class Log:
         value = listing_value(at(answered_s if asked_s is None else asked_s), told)
         said = Envelope(f"list-{len(self.records)}", pbx, Type.CALLS_LISTED, at(answered_s), "application/json")
         return self.record(value, said)
+
+    def history(self, answered_s: float, *calls: tuple[str, str, float, float, int | None]) -> "Log":
+        """Of the PBX's history (extension, number, began, ended, duration), as the poller writes it."""
+        self.ticks_until(answered_s)
+        told = [
+            PastCall(f"{agent}/{began_s}", agent, party, at(began_s), at(ended_s), duration_s)
+            for agent, party, began_s, ended_s, duration_s in calls
+        ]
+        said = Envelope(
+            f"past-{len(self.records)}", DEFAULT_PBX, Type.CALLS_RECORDED, at(answered_s), "application/json"
+        )
+        return self.record(recorded_value(told), said)
 
     def ticks_until(self, until_s: float) -> "Log":
         """A tick for each second that has passed."""

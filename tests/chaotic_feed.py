@@ -55,6 +55,11 @@ def chaotic_feed(seed: int, webhooks: int = 60) -> list[InputRecord]:
                 now_s, *chaotic_list(lists), asked_s=now_s - lists.choice((0, 0, 2, 9)), pbx=lists.choice(PBXS)
             )
             records += _taken(feeds)
+        if lists.random() < 0.15:
+            feed.history(
+                now_s, (lists.choice(AGENTS[:3]) or "", str(lists.choice(PARTIES[:4])), now_s - 60, now_s - 5, 40)
+            )
+            records += _taken(feeds)
     return [
         InputRecord(record.partition, offset, record.key, record.value, record.headers)
         for offset, record in enumerate(records)

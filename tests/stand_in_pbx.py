@@ -29,6 +29,8 @@ class StandInPbx:
     client_secret: str = "secret of the client"
     token_life_s: float = 60.0
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    past: list[dict[str, Any]] = field(default_factory=list)
+    refuses_history: bool = False
     fault: tuple[int, bytes] | None = None
     refuses_every_token: bool = False
     slow_s: float = 0.0
@@ -55,8 +57,26 @@ class StandInPbx:
         return number
 
     def end(self, number: int) -> None:
-        """The call is not there any more."""
-        del self.calls[number]
+        """The call is not there any more; the history has it: from a trunk to an extension, answered at once."""
+        call, now = self.calls.pop(number), datetime.now(UTC)
+        (trunk, _, outside), extension = call["Caller"].partition(" "), call["Callee"].split(" ")[0]
+        began = datetime.fromisoformat(call["LastChangeStatus"])
+        self.past.append({
+            "SegmentId": number, "SegmentStartTime": began.isoformat(), "SegmentEndTime": now.isoformat(),
+            "SrcDn": trunk, "SrcCallerNumber": outside, "SrcInternal": False, "DstDn": extension,
+            "DstCallerNumber": extension, "DstInternal": True, "CallAnswered": True,
+            "CallTime": f"PT{(now - began).total_seconds():.6f}S",
+        })  # fmt: skip
+
+    async def history(self, request: Request) -> Response:
+        """The calls that are over; of a client without the role: 403. What the filter asks for is given."""
+        if request.headers.get("authorization") != f"Bearer {self._token}":
+            return Response(status_code=401)
+        if self.refuses_history:
+            return Response(status_code=403)
+        since = datetime.fromisoformat(request.query_params["$filter"].removeprefix("SegmentEndTime ge "))
+        ended = [row for row in self.past if datetime.fromisoformat(row["SegmentEndTime"]) >= since]
+        return JSONResponse({"value": ended[: int(request.query_params["$top"])]})
 
     async def token(self, request: Request) -> Response:
         """A new token; the last one is active no more."""
@@ -87,6 +107,7 @@ class StandInPbx:
         routes = [
             Route("/connect/token", self.token, methods=["POST"]),
             Route("/xapi/v1/ActiveCalls", self.active_calls),
+            Route("/xapi/v1/CallHistoryView", self.history),
         ]
         config = uvicorn.Config(Starlette(routes=routes), host=HOST, port=self.port, log_config=None, lifespan="off")
         server = uvicorn.Server(config)

@@ -67,6 +67,8 @@ async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, sys
             "POLLING_CLIENT_SECRET": pbx.client_secret,
             "POLLING_INTERVAL_S": "0.2",
             "POLLING_WITNESS": "true",
+            "POLLING_HISTORY": "true",
+            "POLLING_HISTORY_INTERVAL_S": "5",
             "POLLING_WITNESS_INTERVAL_S": "1",
             "POLLING_PORT": "0",
         }
@@ -91,17 +93,12 @@ async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, sys
             ended = datetime.now(UTC)
             for identity in ids:
                 pbx.end(identity)
+            held = list(pbx.past)
+            pbx.past.clear()
             await eventually(last, lambda seen: seen == [], 60)
-            closed = await eventually(
-                partial(calls_of, client, system), lambda told: all(call["status"] != "open" for call in told), 60
-            )
-            assert {call["end_reason"] for call in closed} == {"absent_from_pbx"}
-            for call in closed:
-                earliest, latest = (
-                    datetime.fromisoformat(call["ended_between"][one]) for one in ("earliest", "latest")
-                )
-                assert earliest <= ended + timedelta(seconds=0.1)
-                assert ended <= latest
+            await the_witness_closes_them(client, system, ended)
+            pbx.past += held
+            await the_history_fills_in_their_ends(client, system, ended)
         finally:
             assert poller.stop() == 0
     await the_page_and_the_metrics_say_it(system)
@@ -112,6 +109,26 @@ async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, sys
     told = json.loads(said)
     assert (status, told["both"], told["missing"]) == (0, 3, 1)
     assert all(number not in said for _, number in CALLS)
+
+
+async def the_witness_closes_them(client: httpx.AsyncClient, system: System, ended: datetime) -> None:
+    closed = await eventually(
+        partial(calls_of, client, system), lambda told: all(call["status"] != "open" for call in told), 60
+    )
+    assert {call["end_reason"] for call in closed} == {"absent_from_pbx"}
+    for call in closed:
+        bounds = {name: datetime.fromisoformat(at) for name, at in call["ended_between"].items()}
+        assert bounds["earliest"] <= ended + timedelta(seconds=0.1)
+        assert bounds["latest"] >= ended
+
+
+async def the_history_fills_in_their_ends(client: httpx.AsyncClient, system: System, ended: datetime) -> None:
+    filled = await eventually(
+        partial(calls_of, client, system), lambda told: all(call["status"] == "ended" for call in told), 60
+    )
+    assert {(call["end_reason"], call["ended_at_source"]) for call in filled} == {("history", "reported")}
+    for call in filled:
+        assert abs(datetime.fromisoformat(call["ended_at"]) - ended) < timedelta(seconds=0.5)
 
 
 async def the_page_and_the_metrics_say_it(system: System) -> None:

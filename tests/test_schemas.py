@@ -40,6 +40,7 @@ HEADERS = {
     Type.WEBHOOK_RECEIVED: "headers.webhook",
     Type.CLOCK_TICK: "headers.tick",
     Type.CALLS_LISTED: "headers.poll",
+    Type.CALLS_RECORDED: "headers.poll",
 }
 
 

@@ -1,5 +1,6 @@
 """Which answers of a PBX are evidence, and what a failed one is called. Pure."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from http import HTTPStatus
 
@@ -20,12 +21,12 @@ class Outcome(StrEnum):
     NOT_WRITTEN = "not_written"
 
 
-def outcome_of(status: int, body: bytes) -> Outcome:
-    """What an answer with this HTTP status and body is worth."""
+def outcome_of(status: int, body: bytes, read: Callable[[bytes], object] = calls_of) -> Outcome:
+    """What an answer with this HTTP status and body is worth; `read` gives null for a body that is none."""
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Outcome.UNAUTHORIZED
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Outcome.BROKEN
     if status != HTTPStatus.OK:
         return Outcome.REFUSED
-    return Outcome.UNREADABLE if calls_of(body) is None else Outcome.GOOD
+    return Outcome.UNREADABLE if read(body) is None else Outcome.GOOD

@@ -1,6 +1,6 @@
 """What is polled: a JSON file as the seed has it, watched, so that a change takes effect without a restart.
 
-    {"polling": {"enabled": true, "witness": false, "interval_s": 1.0, "pbxs": {
+    {"polling": {"enabled": true, "witness": false, "history": false, "interval_s": 1.0, "pbxs": {
       "default": {"url": "https://pbx.example.com", "client_id": "…", "client_secret": "…"}}}}
 
 Everything but `enabled` can be left out: then the environment holds (``POLLING_INTERVAL_S``, ``POLLING_URL``, …). Other
@@ -42,6 +42,7 @@ class Polling(BaseModel):
 
     enabled: bool
     witness: bool | None = None
+    history: bool | None = None
     interval_s: float | None = Field(default=None, ge=INTERVAL_S_MIN, le=INTERVAL_S_MAX)
     pbxs: dict[PbxName, Access] = {}
 
@@ -84,6 +85,11 @@ class Config:
     def witness(self) -> bool:
         """Whether what is polled goes to the processors, too."""
         return self.settings.polling_witness if self.polling.witness is None else self.polling.witness
+
+    @property
+    def history(self) -> bool:
+        """Whether ends are asked from the PBX's history of calls."""
+        return self.settings.polling_history if self.polling.history is None else self.polling.history
 
     @property
     def pbxs(self) -> dict[str, Access]:

@@ -22,6 +22,7 @@ from events.kafka import discard, transactional_producer
 from events.metrics import Metrics
 from ingest.polling.answers import Outcome
 from ingest.polling.config import Config
+from ingest.polling.history import History
 from ingest.polling.witness import JSON_TYPE, WRITE_TIMEOUT_S, Witness
 from ingest.polling.xapi import Xapi
 
@@ -57,6 +58,7 @@ class Poller:
         xapi = Xapi(access, settings.polling_timeout_s, settings.polling_answer_bytes_max)
         identity = f"{settings.polling_application}-{settings.topic_set.polled_calls}-{self._pbx}"
         producer = AIOKafkaProducer(**transactional_producer(settings, identity))
+        history = History(settings, self._pbx, self._metrics, self._clock)
         witness = Witness(settings, self._pbx, self._partition)
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S * 2):
@@ -66,6 +68,8 @@ class Poller:
                 began_s = asyncio.get_running_loop().time()
                 outcome = await self._poll(xapi, producer, witness)
                 self._note(outcome, xapi)
+                if self._config.history and outcome is Outcome.GOOD and history.is_due(self._clock()):
+                    await history.ask(xapi, witness)
                 took_s = asyncio.get_running_loop().time() - began_s
                 await asyncio.sleep(max(0.0, self._pause_s() - took_s))
         finally:

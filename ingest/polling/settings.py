@@ -37,6 +37,15 @@ class PollSettings(KafkaSettings, PbxSettings):
     polling_witness_interval_s: float = Field(
         default=30.0, ge=1, le=600, description="Seconds between two lists for the processors, however often is polled."
     )
+    polling_history: bool = Field(
+        default=False, description="Whether ends are asked from CallHistoryView, where the file does not say."
+    )
+    polling_history_interval_s: float = Field(
+        default=60.0, ge=5, le=3_600, description="Seconds between two askings for the history of calls."
+    )
+    polling_history_back_s: int = Field(
+        default=7_200, ge=60, le=86_400, description="Seconds back that the history of calls is asked for."
+    )
     ingest_key: Key = Field(default=Key.PBX, description="pbx or agent: what records are keyed by.")
     polling_timeout_s: float = Field(default=5.0, gt=0, le=60, description="Seconds for a request to the PBX.")
     polling_backoff_s_max: float = Field(default=60.0, gt=0, description="Seconds between tries after failures.")

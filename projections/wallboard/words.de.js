@@ -34,7 +34,7 @@ export const de = {
   outcomes: { answered: "angenommen", missed: "verpasst", not_answered: "nicht erreicht", unknown: "unbekannt" },
   reasons: {
     timeout: "kein Ende gemeldet", superseded: "neuer Anruf begann", moved: "weitergegeben",
-    party_left: "Gegenseite weg", absent_from_pbx: "nicht mehr in der Anlage", released: "",
+    party_left: "Gegenseite weg", absent_from_pbx: "nicht mehr in der Anlage", history: "aus dem Verlauf der Anlage", released: "",
   },
   figures: {
     calls: "Anrufe", open: "laufend", answered: "angenommen", missed: "verpasst", not_answered: "nicht erreicht",
@@ -92,6 +92,7 @@ export const de = {
     superseded: "Der Agent begann einen neueren Anruf, und dieser war nach der Frist noch offen.",
     moved: "Dieselbe Gegenseite begann ein Gespräch mit einem anderen Agenten: Dieser Teil war vorbei.",
     party_left: "Die Gegenseite beendete ihr Gespräch mit einem anderen Agenten: Dieser Teil war vorbei.",
+    end_from_history: "Kein Webhook meldete das Ende; der Anrufverlauf der Telefonanlage nannte es.",
     absent_from_pbx: "Die Telefonanlage führte den Anruf auf und dann zweimal nacheinander nicht mehr; ein Ende kam nicht.",
   },
   fields: {

@@ -33,7 +33,7 @@ export const en = {
   outcomes: { answered: "answered", missed: "missed", not_answered: "not answered", unknown: "unknown" },
   reasons: {
     timeout: "no end reported", superseded: "a newer call began", moved: "moved to another agent",
-    party_left: "the party left", absent_from_pbx: "not on the phone system", released: "",
+    party_left: "the party left", absent_from_pbx: "not on the phone system", history: "from the phone system’s history", released: "",
   },
   figures: {
     calls: "calls", open: "in progress", answered: "answered", missed: "missed", not_answered: "not answered",
@@ -92,6 +92,7 @@ export const en = {
     superseded: "The agent began a newer call, and this one was still open after the grace.",
     moved: "The same party began a call with another agent: this leg was over.",
     party_left: "The party ended its call with another agent: this leg was over.",
+    end_from_history: "No webhook told the end; the phone system’s own history of calls did.",
     absent_from_pbx: "The phone system listed the call, and twice in a row did not any more; no end came.",
   },
   fields: {

@@ -34,7 +34,7 @@ export const fr = {
   outcomes: { answered: "répondu", missed: "manqué", not_answered: "sans réponse", unknown: "inconnu" },
   reasons: {
     timeout: "fin non annoncée", superseded: "nouvel appel", moved: "transféré à un autre agent",
-    party_left: "correspondant parti", absent_from_pbx: "absent du central", released: "",
+    party_left: "correspondant parti", absent_from_pbx: "absent du central", history: "de l’historique du central", released: "",
   },
   figures: {
     calls: "appels", open: "en cours", answered: "répondus", missed: "manqués", not_answered: "sans réponse",
@@ -93,6 +93,7 @@ export const fr = {
     superseded: "L’agent a commencé un appel plus récent, et celui-ci était encore ouvert après le délai.",
     moved: "Le même correspondant a commencé un appel avec un autre agent : cette partie était finie.",
     party_left: "Le correspondant a terminé son appel avec un autre agent : cette partie était finie.",
+    end_from_history: "Aucun webhook n’a annoncé la fin ; l’historique du central l’a donnée.",
     absent_from_pbx: "Le central listait l’appel, puis deux fois de suite ne le listait plus ; aucune fin n’est venue.",
   },
   fields: {

@@ -20,7 +20,7 @@ from tests.simulation.faults import PBXS, Feed, feed_of
 from tests.simulation.model import Model
 
 CHUNK = 50
-WEBHOOKS_REASONS = [reason for reason in Reason if reason is not Reason.ABSENT_FROM_PBX]
+WEBHOOKS_REASONS = [reason for reason in Reason if reason not in {Reason.ABSENT_FROM_PBX, Reason.END_FROM_HISTORY}]
 """What polling shows is simulated by `tests.witness_days`."""
 LOG_STEPS = 60
 
