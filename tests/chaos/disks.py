@@ -49,16 +49,26 @@ class Disks:
 
     async def fill(self, name: str, seconds: float) -> None:
         """Full for a while."""
-        filler = self._disks[name].folder / "filler"
-        await asyncio.to_thread(occupy, filler)
+        folder = self._disks[name].folder
+        fillers = folder / "most", folder / "rest"
+        await asyncio.to_thread(_fill, *fillers)
         await asyncio.sleep(seconds)
-        filler.unlink()
+        for one in fillers:
+            one.unlink()
 
     def close(self) -> None:
         """Unmount all; nobody may have a file open there."""
         for disk in self._disks.values():
             with contextlib.suppress(subprocess.CalledProcessError):
                 disk.unmount()
+
+
+def _fill(most: Path, rest: Path) -> None:
+    """All but a megabyte at once, and then piece by piece."""
+    found = os.statvfs(most.parent)
+    with most.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, found.f_bavail * found.f_frsize - 2**20))
+    occupy(rest)
 
 
 async def freeze(pids: Sequence[int]) -> None:
@@ -83,7 +93,8 @@ async def syncs(pids: Sequence[int], *, fail: bool) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        tracing.terminate()
+        with contextlib.suppress(ProcessLookupError):  # it ends with those whom it watches
+            tracing.terminate()
         await tracing.wait()
 
 
