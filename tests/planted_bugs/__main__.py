@@ -54,7 +54,7 @@ def main() -> int:
         word = "found" if is_found else "NOT FOUND"
         say(f"{number}/{len(patches)} {patch.stem}: {word} ({took_s:.0f} s) {outcome.why}")
         if not is_found:
-            print(f"status {outcome.status}: {outcome.output}", flush=True)
+            print(f"status {outcome.status}: {outcome.output[-3000:]}", flush=True)
     print(f"{found} of {len(patches)} found: {'GREEN' if found == len(patches) else 'RED'}")
     return int(found != len(patches))
 
