@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -11,10 +12,14 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from events.kafka import KafkaSettings, committed_reader, connection, discard, ensure_topics, transactional_producer
+from events.pbx import DEFAULT_PBX, Pbx
 from events.settings import ConfigurationError
+from processors import takeover
+from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
-from processors.task import Batch, OutputRecord
+from processors.task import Batch, OutputRecord, Task
 from processors.transaction import Fenced, TransactionFailed, Transactions
+from tests.builders import Log, start
 from tests.system import committed_offsets, kafka_environment, read_committed
 from tests.waiting import eventually
 
@@ -78,6 +83,31 @@ async def test_the_new_owner_fences_the_old_one_and_nothing_of_it_is_seen(kafka:
             await new.commit(batch_of(b"after", next_offset=2))
             assert await seen(settings) == [b"before", b"after"]
             await offset_becomes(settings, 2)
+
+
+async def test_after_the_restore_the_previous_owner_can_commit_nothing_more(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it committed then would be missing from the state: it is fenced before the changelog is read."""
+    settings, pbxs = processors_settings(kafka), {DEFAULT_PBX: Pbx()}
+    records = Log(0).webhook(1, start("201", "+41225550001")).webhook(5, start("202", "+41225550002")).records
+    task = Task(0, settings.rules, pbxs, settings.topic_set.webhooks)
+    restored = restored_task
+    async with transactions(settings) as old:
+        await old.commit(task.process(records[:2]))
+        late = task.process(records[2:])
+
+        async def and_then_it_wakes(*given: Any) -> Task:
+            found = await restored(*given)
+            with pytest.raises(Fenced):
+                await old.commit(late)
+            return found
+
+        monkeypatch.setattr(takeover, "restored_task", and_then_it_wakes)
+        new = Transactions(settings, 0)
+        found = await takeover.taken_over(settings, pbxs, new)
+        await new.discard()
+        assert found.next_offset == records[1].offset + 1
 
 
 async def refuse_large_records(kafka: KafkaSettings) -> None:
