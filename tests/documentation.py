@@ -115,7 +115,7 @@ class Walk:
     def note(self, done: Iterable[tuple[Command, Done]]) -> None:
         """Tell, and keep, what each came to."""
         for command, came in done:
-            good = came.returncode in STATUSES.get(command.text.split(" --")[0], (0,))
+            good = came.returncode in STATUSES.get(command.text.split(" --")[0].strip(), (0,))
             self.count += 1
             first = command.text.splitlines()[0]
             print(f"{'ok  ' if good else 'FAIL'} {came.returncode} {command.page}: {first}", flush=True)
