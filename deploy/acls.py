@@ -13,10 +13,12 @@ from typing import Final, Literal
 
 from events import topics
 from events.topics import TopicSet
+from ingest.polling.settings import PollSettings
 from processors.settings import ProcessorsSettings
 from projections.settings import ProjectionsSettings
 
 INGEST, PROCESSORS, PROJECTIONS = "callstream-ingest", "callstream-processors", "callstream-projections"
+POLLER: Final = "callstream-poller"
 CONSUMER: Final = "callstream-consumer"
 
 Operation = Literal["Read", "Write", "Describe"]
@@ -33,9 +35,13 @@ class Grant:
 
 
 def grants(topic_set: TopicSet, consumers: Sequence[str] = (CONSUMER,)) -> Mapping[str, tuple[Grant, ...]]:
-    """Principal to its grants. Topics are created beforehand, by whoever administrates the broker: no service may."""
+    """Principal to its grants. Topics are created beforehand, by whoever administrates the broker: no service may.
+
+    Of the poller and what it writes only where polling is switched on.
+    """
     processors = ProcessorsSettings.model_fields["processors_application"].default
     projections = ProjectionsSettings.model_fields["projections_application"].default
+    poller = PollSettings.model_fields["polling_application"].default
     everything = [topic_set.name(topic) for topic in topics.ALL]
     return {
         INGEST: (*_on_topics(everything, write={topic_set.webhooks, topic_set.dead_letters}),),
@@ -50,7 +56,14 @@ def grants(topic_set: TopicSet, consumers: Sequence[str] = (CONSUMER,)) -> Mappi
         ),
         PROJECTIONS: (
             *_on_topics(everything, read={topic_set.call_sessions, topic_set.webhooks}),
+            *_on_topics([topic_set.polled_calls], read={topic_set.polled_calls}),  # the comparison
             Grant("group", projections, frozenset({"Read"})),
+        ),
+        POLLER: (
+            *_on_topics([topic_set.polled_calls], read={topic_set.polled_calls}, write={topic_set.polled_calls}),
+            *_on_topics([topic_set.webhooks], write={topic_set.webhooks}),  # as a witness
+            Grant("group", poller, frozenset({"Read"})),
+            Grant("transactionalId", f"{poller}-", frozenset({"Write", "Describe"}), "prefix"),
         ),
         **{
             consumer: (

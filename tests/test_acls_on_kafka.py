@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
 )
 
-from deploy.acls import CONSUMER, INGEST, PROCESSORS, PROJECTIONS, Grant, commands, grants
+from deploy.acls import CONSUMER, INGEST, POLLER, PROCESSORS, PROJECTIONS, Grant, commands, grants
 from events import topics
-from events.kafka import committed_reader, connection, ensure_topics, transactional_producer
+from events.envelope import Type
+from events.kafka import KafkaSettings, committed_reader, connection, ensure_topics, transactional_producer
 from events.topics import TopicSet
 from tests.secure_broker import SecureBroker, administrating, allow, password_of
-from tests.system import System
+from tests.stand_in_pbx import StandInPbx
+from tests.system import Service, System, kafka_environment, read_committed
 from tests.test_end_to_end import seed_start
 from tests.waiting import eventually
 
@@ -37,11 +40,14 @@ GRANTED = grants(SET)
 AT_WORK = TopicSet("threecx")
 PRINCIPALS = (*GRANTED, "stranger")
 FOREIGN = "payroll"
-TOPICS = (*(SET.name(topic) for topic in topics.ALL), FOREIGN)
+MADE = (*topics.ALL, topics.POLLED_CALLS)
+TOPICS = (*(SET.name(topic) for topic in MADE), FOREIGN)
 REFUSED = TopicAuthorizationFailedError.errno
 PARTITIONS = 2
-GROUPS = ("callstream-processors", "callstream-projections", f"{CONSUMER}-board", "payroll")
-TRANSACTIONAL_IDS = (f"callstream-processors-{SET.webhooks}-0", "payroll-1")
+GROUPS = ("callstream-processors", "callstream-projections", "callstream-poller", f"{CONSUMER}-board", "payroll")
+TRANSACTIONAL_IDS = (
+    f"callstream-processors-{SET.webhooks}-0", f"callstream-poller-{SET.polled_calls}-default", "payroll-1",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +65,14 @@ async def prepare(broker: SecureBroker) -> None:
 
     async def made() -> bool:
         try:
-            await ensure_topics(admin)
+            await ensure_topics(admin, MADE)
         except (KafkaConnectionError, KafkaError, OSError):
             return False
         return True
 
     await eventually(made, bool, 60)
-    await ensure_topics(broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=AT_WORK.prefix))
+    at_work = broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=AT_WORK.prefix)
+    await ensure_topics(at_work, MADE)
     async with administrating(broker) as client:
         await client.create_topics([NewTopic(FOREIGN, PARTITIONS, 1)])
         for topic_set in (SET, AT_WORK):
@@ -241,6 +248,38 @@ async def test_the_three_services_work_each_as_its_own_principal(broker: SecureB
             await eventually(shown, lambda count: count == 1, 20)
     finally:
         system.kill()
+
+
+async def test_the_poller_works_as_its_own_principal(broker: SecureBroker, tmp_path: Path) -> None:
+    settings = broker.settings(POLLER, kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=AT_WORK.prefix)
+    admin = broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=AT_WORK.prefix)
+    async with StandInPbx().running() as pbx:
+        pbx.begin("10000 +41225551234", "201 Agent")
+        environment = {
+            **kafka_environment(settings),
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SECURITY_CA_FILE": str(broker.ca_file),
+            "KAFKA_SECURITY_SASL_USERNAME": POLLER,
+            "KAFKA_SECURITY_SASL_PASSWORD": password_of(POLLER),
+            "DATA_DIR": str(tmp_path),
+            "POLLING_ENABLED": "true",
+            "POLLING_URL": pbx.url,
+            "POLLING_CLIENT_ID": pbx.client_id,
+            "POLLING_CLIENT_SECRET": pbx.client_secret,
+            "POLLING_INTERVAL_S": "0.2",
+            "POLLING_WITNESS": "true",
+            "POLLING_PORT": "0",
+        }
+        poller = Service("ingest", environment, tmp_path / "poller.log", "poll")
+        try:
+            await eventually(partial(types_on, admin, AT_WORK.polled_calls), lambda seen: Type.CALLS_POLLED in seen, 40)
+            await eventually(partial(types_on, admin, AT_WORK.webhooks), lambda seen: Type.CALLS_LISTED in seen, 40)
+        finally:
+            assert poller.stop() == 0
+
+
+async def types_on(settings: KafkaSettings, topic: str) -> set[str]:
+    return {dict(one.headers)["ce_type"].decode() for one in await read_committed(settings, topic)}
 
 
 def test_the_printed_commands_are_the_table() -> None:

@@ -28,7 +28,7 @@ Object = dict[str, Any]
 
 def kafka_topics() -> Iterator[Object]:
     """Every topic of the set, as the services would create it, but with three copies."""
-    for topic in topics.ALL:
+    for topic in (*topics.ALL, topics.POLLED_CALLS):
         name = TOPIC_SET.name(topic)
         spec = {
             "partitions": KafkaSettings.model_fields["kafka_topic_partitions"].default,
