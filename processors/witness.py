@@ -9,7 +9,8 @@ never listed claims an entry that shows its agent and its party and was no other
 alike the earlier one has ended, if any); one whose number is withheld an entry of its agent without a number, if there
 is but one such call and one such entry; 3. a call whose id is gone is still listed while an entry that nobody claimed
 may be it (from a queue to its agent: another id; a transfer: another agent), but when it was last surely seen stands
-still; 4. else it is absent: the second of two lists in a row without it makes it suspect.
+still; 4. else it is absent: the second of two lists in a row without it makes it suspect; 5. the grace beside a newer
+call begins anew for a call that was never listed while an entry that nobody claimed may be it.
 
 What was never listed is never absent: of a PBX that names its agents otherwise the witness knows, and says, nothing.
 """
@@ -24,7 +25,7 @@ from events import times
 from events.active_calls import ActiveCall, Listing, extensions_in
 from events.numbers import SUFFIX_DIGITS_MIN, same_number
 from events.webhook import Party
-from processors.calls import Call, Listed, Origin, began_of, external_of, number_name, received
+from processors.calls import Call, Listed, Origin, Superseded, began_of, external_of, number_name, received
 from processors.changelog import LastList
 from processors.kept import Calls, names_of_agent
 
@@ -53,10 +54,16 @@ def on_listing(calls: Calls, pbx: str, listing: Listing, origin: Origin, now: La
             calls.put(call._replace(listed=Listed(known.id, now.live_us)))
     new = sorted((one for one in opened if one.listed is None), key=_begun, reverse=True)
     nameless = Counter(one.extension for one in new if not any(_parties(one)))
+    unknown: list[tuple[Call, Superseded]] = []
     for call in new:
         identity = entries.claim(call, _listed_before(calls, call), is_only=nameless[call.extension] == 1)
         if identity is not None:
             calls.put(call._replace(listed=Listed(identity, now.live_us)))
+        elif call.superseded is not None:
+            unknown.append((call, call.superseded))
+    for call, superseded in unknown:
+        if entries.has_perhaps(call):
+            calls.put(call._replace(superseded=superseded._replace(since_us=now.live_us)))
     for call, known in missing:
         seen = known if known.seen_at is not None else known._replace(seen_at=times.from_us(last.asked_us))
         after = _perhaps(seen, now) if entries.has_perhaps(call) else _absent(seen, origin, now, last)

@@ -113,6 +113,17 @@ SCENARIOS = (
         "201 X end_missed . 0-60 absent_from_pbx",
     ),
     Scenario(
+        "two withheld calls, one is listed: nobody knows which, and neither is superseded",
+        "1 start 201 hidden 0 | 10 start 201 hidden 9 | 30 list 7:201:hidden | 900 list 7:201:hidden | until 1799",
+        "201 hidden open . 0-? started | 201 hidden open . 9-? started",
+    ),
+    Scenario(
+        "and once none is listed the grace runs out",
+        "1 start 201 hidden 0 | 10 start 201 hidden 9 | 30 list 7:201:hidden | 900 list 7:201:hidden | 930 list"
+        " | until 1801",
+        "201 hidden end_missed . 0-9 superseded | 201 hidden open . 9-? started",
+    ),
+    Scenario(
         "in a queue under one id, at the agent under another",
         "1 start 201 X 0 | 30 list 7:201:X | 60 list 8:800:X | 90 list 9:201:X | 120 list 9:201:X | until 3000",
         "201 X open . 0-? started",
