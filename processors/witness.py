@@ -52,7 +52,17 @@ def on_listing(calls: Calls, pbx: str, listing: Listing, origin: Origin, now: La
             missing.append((call, known))
         elif known is not None and known.seen_at is not None:
             calls.put(call._replace(listed=Listed(known.id, now.live_us)))
-    new = sorted((one for one in opened if one.listed is None), key=_begun, reverse=True)
+    _look_for_new(calls, entries, [one for one in opened if one.listed is None], now)
+    for call, known in missing:
+        seen = known if known.seen_at is not None else known._replace(seen_at=times.from_us(last.asked_us))
+        after = _perhaps(seen, now) if entries.has_perhaps(call) else _absent(seen, origin, now, last)
+        if after != known:
+            calls.put(call._replace(listed=after))
+
+
+def _look_for_new(calls: Calls, entries: "_Entries", opened: Iterable[Call], now: LastList) -> None:
+    """Rules 2 and 5 for calls that were never listed."""
+    new = sorted(opened, key=_begun, reverse=True)
     nameless = Counter(one.extension for one in new if not any(_parties(one)))
     unknown: list[tuple[Call, Superseded]] = []
     for call in new:
@@ -64,11 +74,6 @@ def on_listing(calls: Calls, pbx: str, listing: Listing, origin: Origin, now: La
     for call, superseded in unknown:
         if entries.has_perhaps(call):
             calls.put(call._replace(superseded=superseded._replace(since_us=now.live_us)))
-    for call, known in missing:
-        seen = known if known.seen_at is not None else known._replace(seen_at=times.from_us(last.asked_us))
-        after = _perhaps(seen, now) if entries.has_perhaps(call) else _absent(seen, origin, now, last)
-        if after != known:
-            calls.put(call._replace(listed=after))
 
 
 def _perhaps(known: Listed, now: LastList) -> Listed:
