@@ -186,7 +186,10 @@ QUALITY: Final = Dashboard(
                     "Polls by what came of them",
                     "Per second; only good ones are evidence.",
                     "ops",
-                    (rate("threecx_poller_polls_total", "outcome"),),
+                    (
+                        rate("threecx_poller_polls_total", "outcome"),
+                        total_rate("threecx_poller_histories_total", "for the history"),
+                    ),
                     stacked=True,
                 ),
                 Panel(
