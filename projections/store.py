@@ -5,6 +5,8 @@ the topic does not give again.
 """
 
 import secrets
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +44,10 @@ from projections.tables import LIVE, Version, beside, forgotten, meta
 IMMEDIATE: Final = "callstream_immediate"
 
 LOCK_TIMEOUT_MS: Final = 10_000
+BUSY_TIMEOUT_S: Final = 30
+"""Several processes that start at once migrate one after the other."""
+WAL_TRIES: Final = 100
+WAL_RETRY_S: Final = 0.05
 
 Upsert = postgresql.Insert | sqlite.Insert
 
@@ -278,7 +284,7 @@ async def open_store(url: URL, topic: str) -> Store:
         else None
     )
     if engine is None:
-        engine = create_async_engine(url, connect_args={"timeout": 10}, hide_parameters=True)
+        engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
         _prepare_sqlite(engine)
     try:
         async with engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
@@ -294,6 +300,20 @@ async def open_store(url: URL, topic: str) -> Store:
     return Store(engine, topic)
 
 
+def _use_wal(cursor: Any) -> None:
+    """Switch the file to WAL; while another process does, SQLite refuses at once, whatever the busy timeout."""
+    moment = threading.Event()
+    for tries_left in reversed(range(WAL_TRIES)):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if not tries_left:
+                raise
+            moment.wait(WAL_RETRY_S)
+        else:
+            return
+
+
 def _prepare_sqlite(engine: AsyncEngine) -> None:
     """WAL, so that readers and the writer do not wait for each other; and BEGIN IMMEDIATE for whoever writes."""
 
@@ -301,9 +321,9 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+        _use_wal(cursor)
         cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA busy_timeout=10000")
         cursor.execute("PRAGMA secure_delete=ON")  # what is forgotten is not left in the file
         cursor.close()
 
