@@ -288,7 +288,7 @@ class Task:
         pbx = self._pbxs.get(said.pbx) or self._pbxs[DEFAULT_PBX]
         body = record.value or b""
         key = record.key.decode("utf-8", "replace") if record.key is not None else said.pbx
-        origin = Origin(record.partition, record.offset, said.id, said.time, _digest(body))
+        origin = _origin_of(record, said)
         given = Input(key, said.pbx, origin, self.live_time_us, pbx.shared_extensions)
         found = reading.read(body, said.content_type, said.time, pbx)
         match found:
@@ -299,8 +299,7 @@ class Task:
                 kind = "end"
                 events = pairing.on_end(self._calls, self._with_extension(found, key, batch), given, self._rules)
             case Unreadable(reason=reason):
-                batch.counts["records", "unreadable"] += 1
-                self._bury(record, reason, "body", batch)
+                self._bury_unreadable(record, reason, batch)
                 return
             case _:
                 assert_never(found)
@@ -314,8 +313,7 @@ class Task:
         """The PBX's list of its active calls, as the poller wrote it: evidence on the calls that are open."""
         listing = listing_of(record.value or b"")
         if listing is None:
-            batch.counts["records", "unreadable"] += 1
-            self._bury(record, "the value is no list of active calls", "body", batch)
+            self._bury_unreadable(record, "the value is no list of active calls", batch)
             return
         batch.counts["records", "listing"] += 1
         lists = self._position.lists
@@ -323,7 +321,7 @@ class Task:
         if witness.is_late(now.asked_us, last):
             batch.counts["repeats", "listing"] += 1
             return
-        origin = Origin(record.partition, record.offset, said.id, said.time, _digest(record.value or b""))
+        origin = _origin_of(record, said)
         witness.on_listing(self._calls, said.pbx, listing, origin, now, last or now)
         lists[said.pbx] = now
 
@@ -331,11 +329,10 @@ class Task:
         """Of the PBX's history of calls, as the poller wrote it: ends that perhaps no webhook told."""
         recorded = recorded_of(record.value or b"")
         if recorded is None:
-            batch.counts["records", "unreadable"] += 1
-            self._bury(record, "the value is no history of calls", "body", batch)
+            self._bury_unreadable(record, "the value is no history of calls", batch)
             return
         batch.counts["records", "history"] += 1
-        origin = Origin(record.partition, record.offset, said.id, said.time, _digest(record.value or b""))
+        origin = _origin_of(record, said)
         for one in backfill.on_recorded(self._calls, said.pbx, recorded, origin, self.live_time_us, self._rules):
             self._tell([one], self._calls[one.session_id].key, batch)
 
@@ -367,6 +364,10 @@ class Task:
         headers = envelope.encode(Envelope(identity, said.pbx, Type.FEED_PROGRESS, said.time, JSON_TYPE))
         return OutputRecord(key, value, headers)
 
+    def _bury_unreadable(self, record: InputRecord, reason: str, batch: Batch) -> None:
+        batch.counts["records", "unreadable"] += 1
+        self._bury(record, reason, "body", batch)
+
     def _bury(self, record: InputRecord, reason: str, kind: str, batch: Batch) -> None:
         batch.counts["dead_letters", kind] += 1
         headers = dead_letters.headers(record.headers, reason, self._input_topic, record.partition, record.offset)
@@ -384,5 +385,6 @@ def _timers_of(heads: Iterable[bytes], span_s: int) -> Iterator[int]:
         yield int.from_bytes(since_and_id, "big") + (span_s * SECOND_US << SESSION_ID_BITS)
 
 
-def _digest(body: bytes) -> str:
-    return hashlib.blake2b(body, digest_size=8).hexdigest()
+def _origin_of(record: InputRecord, said: Envelope) -> Origin:
+    digest = hashlib.blake2b(record.value or b"", digest_size=8).hexdigest()
+    return Origin(record.partition, record.offset, said.id, said.time, digest)

@@ -7,6 +7,7 @@ the topic does not give again.
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,7 +47,6 @@ IMMEDIATE: Final = "callstream_immediate"
 LOCK_TIMEOUT_MS: Final = 10_000
 BUSY_TIMEOUT_S: Final = 30
 """Several processes that start at once migrate one after the other."""
-WAL_TRIES: Final = 100
 WAL_RETRY_S: Final = 0.05
 
 Upsert = postgresql.Insert | sqlite.Insert
@@ -301,13 +301,13 @@ async def open_store(url: URL, topic: str) -> Store:
 
 
 def _use_wal(cursor: Any) -> None:
-    """Switch the file to WAL; while another process does, SQLite refuses at once, whatever the busy timeout."""
-    moment = threading.Event()
-    for tries_left in reversed(range(WAL_TRIES)):
+    """Switch the file to WAL; while another process writes, SQLite refuses at once, whatever the busy timeout."""
+    moment, deadline_s = threading.Event(), time.monotonic() + BUSY_TIMEOUT_S
+    while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if not tries_left:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
                 raise
             moment.wait(WAL_RETRY_S)
         else:

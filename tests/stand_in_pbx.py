@@ -46,6 +46,18 @@ class StandInPbx:
         """Its address."""
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables of a poller of this PBX."""
+        return {
+            "POLLING_ENABLED": "true",
+            "POLLING_URL": self.url,
+            "POLLING_CLIENT_ID": self.client_id,
+            "POLLING_CLIENT_SECRET": self.client_secret,
+            "POLLING_INTERVAL_S": "0.2",
+            "POLLING_PORT": "0",
+        }
+
     def begin(self, caller: str, callee: str, status: str = "Talking") -> int:
         """A call is there; its id."""
         number = next(self._numbers)

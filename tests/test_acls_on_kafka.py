@@ -246,6 +246,10 @@ async def test_the_three_services_work_each_as_its_own_principal(broker: SecureB
                 return len((await client.get(f"{system.board}/api/v1/calls")).json()["calls"])
 
             await eventually(shown, lambda count: count == 1, 20)
+            (call,) = (await client.get(f"{system.board}/api/v1/calls")).json()["calls"]
+            path = f"{system.board}/api/v1/calls/{call['session_id']}/records"
+            (record,) = (await client.get(path)).json()["records"]  # projections read the webhooks, too
+            assert record["body"].encode() == answer.request.content
     finally:
         system.kill()
 
@@ -262,13 +266,8 @@ async def test_the_poller_works_as_its_own_principal(broker: SecureBroker, tmp_p
             "KAFKA_SECURITY_SASL_USERNAME": POLLER,
             "KAFKA_SECURITY_SASL_PASSWORD": password_of(POLLER),
             "DATA_DIR": str(tmp_path),
-            "POLLING_ENABLED": "true",
-            "POLLING_URL": pbx.url,
-            "POLLING_CLIENT_ID": pbx.client_id,
-            "POLLING_CLIENT_SECRET": pbx.client_secret,
-            "POLLING_INTERVAL_S": "0.2",
+            **pbx.settings,
             "POLLING_WITNESS": "true",
-            "POLLING_PORT": "0",
         }
         poller = Service("ingest", environment, tmp_path / "poller.log", "poll")
         try:

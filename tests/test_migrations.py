@@ -103,6 +103,17 @@ async def test_processes_that_start_at_once_on_nothing_make_the_tables_once(data
         await store.close()
 
 
+async def test_a_new_file_to_which_another_process_writes_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "views.sqlite"
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("create table other (x)")
+    writer.execute("begin immediate")
+    asyncio.get_running_loop().call_later(0.5, writer.execute, "commit")
+    store = await opened(f"sqlite+aiosqlite:///{path}")
+    await store.close()
+    writer.close()
+
+
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [

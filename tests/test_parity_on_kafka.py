@@ -61,16 +61,11 @@ async def test_a_call_that_no_webhook_told_of_is_found(kafka: KafkaSettings, sys
         environment = {
             **kafka_environment(kafka),
             "DATA_DIR": str(tmp_path),
-            "POLLING_ENABLED": "true",
-            "POLLING_URL": pbx.url,
-            "POLLING_CLIENT_ID": pbx.client_id,
-            "POLLING_CLIENT_SECRET": pbx.client_secret,
-            "POLLING_INTERVAL_S": "0.2",
+            **pbx.settings,
             "POLLING_WITNESS": "true",
             "POLLING_HISTORY": "true",
             "POLLING_HISTORY_INTERVAL_S": "5",
             "POLLING_WITNESS_INTERVAL_S": "1",
-            "POLLING_PORT": "0",
         }
         poller = Service("ingest", environment, tmp_path / "poller.log", "poll")
         try:
