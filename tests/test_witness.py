@@ -98,6 +98,33 @@ SCENARIOS = (
         "201 X open . 0-? started",
     ),
     Scenario(
+        "redial that was listed before its webhook came, after a call whose end is lost: neither runs into the ceiling",
+        "1 start 201 X 0 | 30 list 8:201:X | 32 start 201 X 28 | 60 list 8:201:X | 14300 list 8:201:X | until 20000",
+        "201 X open . 0-? started | 201 X open . 28-? started",
+    ),
+    Scenario(
+        "and once it is gone neither goes on: until when the first one was there is not known",
+        "1 start 201 X 0 | 30 list 8:201:X | 32 start 201 X 28 | 60 list 8:201:X | 90 list | 120 list | until 181",
+        "201 X end_missed . 0-90 absent_from_pbx | 201 X end_missed . 28-90 absent_from_pbx",
+    ),
+    Scenario(
+        "the end of the redial closes it alone",
+        "1 start 201 X 0 | 30 list 8:201:X | 32 start 201 X 28 | 60 list 8:201:X | 70 end 201 X 69 41 | 90 list"
+        " | 120 list | until 181",
+        "201 X end_missed . 0-90 absent_from_pbx | 201 X ended 41 28-69 end_matched_by_party",
+    ),
+    Scenario(
+        "redial after the PBX restarted, under the same id",
+        "1 start 201 X 0 | 30 list 1:201:X | 50 start 201 X 49 | 60 list 1:201:X | 90 list | 120 list | until 181",
+        "201 X end_missed . 0-90 absent_from_pbx | 201 X end_missed . 49-90 absent_from_pbx",
+    ),
+    Scenario(
+        "the same id after a restart, the call before known to have ended",
+        "1 start 201 X 0 | 30 list 1:201:X | 40 end 201 X 39 38 | 50 start 201 X 49 | 60 list 1:201:X | 90 list"
+        " | 120 list | until 181",
+        "201 X ended 38 0-39 end_matched_by_party | 201 X end_missed . 49-90 absent_from_pbx",
+    ),
+    Scenario(
         "transferred without a webhook: the party is still there",
         "1 start 201 X 0 | 30 list 7:201:X | 60 list 7:202:X | 90 list 7:202:X | until 3000",
         "201 X open . 0-? started",
@@ -162,6 +189,14 @@ def test_while_it_may_be_listed_under_another_id_the_earliest_end_stands_still()
     log = Log().webhook(1, start()).listing(30, LISTED).listing(60, active("8", "201", "X"))
     log.listing(90, active("8", "201", "X")).listing(120).listing(150).ticks_until(220)
     assert bounds(log) == (at(30), at(120))
+
+
+def test_of_two_calls_under_one_id_only_the_later_one_was_surely_seen() -> None:
+    """The first was never listed for sure: the list of 30 may have had the redial, whose webhook came after it."""
+    log = Log().webhook(1, start()).listing(30, LISTED).webhook(32, start(t=28)).listing(60, LISTED).listing(90)
+    first, redial = run(log.listing(120).ticks_until(200).records).sessions
+    assert (first.ended_between.earliest, first.ended_between.latest) == (at(0), at(90))
+    assert (redial.ended_between.earliest, redial.ended_between.latest) == (at(60), at(90))
 
 
 def test_a_pbx_whose_clock_is_ahead_gives_bounds_that_do_not_cross() -> None:
