@@ -18,12 +18,18 @@ ENDPOINTS: Final[Mapping[str, tuple[int, str]]] = {
     "ingest": (8080, "/webhook/3cx/health"),
     "processors": (8082, "/health"),
     "projections": (8081, "/health"),
+    "polling": (8083, "/health"),
 }
 """Service to its default port and the path of its health."""
 
 
 def service_of(command_line: Sequence[str]) -> str | None:
-    """The service that ``python -m SERVICE`` runs; null for anything else, such as ``python -m processors replay``."""
+    """The service that ``python -m SERVICE`` runs; null for anything else, such as ``python -m processors replay``.
+
+    The poller, ``python -m ingest poll``, is `polling`.
+    """
+    if list(command_line[-3:]) == ["-m", "ingest", "poll"]:
+        return "polling"
     return command_line[-1] if command_line[-2:-1] == ["-m"] and command_line[-1] in ENDPOINTS else None
 
 

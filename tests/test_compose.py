@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from events.settings import Settings
+from ingest.polling.settings import PollSettings
 from ingest.settings import IngestSettings
 from processors.settings import ProcessorsSettings
 from projections.settings import ProjectionsSettings
@@ -18,6 +19,7 @@ OURS: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
     "processors": ProcessorsSettings,
     "projections": ProjectionsSettings,
+    "poller": PollSettings,
 }
 EXAMPLE = dict(
     line.split("=", 1)
@@ -87,4 +89,8 @@ def test_the_prometheus_of_the_stack_scrapes_each_service_under_the_name_that_th
     scraped = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text("utf-8"))["scrape_configs"]
     ports = {"ingest": 8080, "processors": 8082, "projections": 8081}
     wanted = {f"callstream-{name}": [{"targets": [f"{name}:{port}"]}] for name, port in ports.items()}
-    assert {one["job_name"]: one["static_configs"] for one in scraped} == wanted
+    found = {one["job_name"]: one for one in scraped}
+    # Of a profile: where it does not run its name does not resolve, and nothing is down.
+    by_name = found.pop("callstream-poller")
+    assert by_name["dns_sd_configs"] == [{"names": ["poller"], "type": "A", "port": 8083}]
+    assert {name: one["static_configs"] for name, one in found.items()} == wanted

@@ -17,6 +17,7 @@ from deploy.kubernetes.generate import files
 from events.kafka import KafkaSettings
 from events.settings import Settings
 from events.topics import TopicSet
+from ingest.polling.settings import PollSettings
 from ingest.settings import IngestSettings
 from processors.settings import ProcessorsSettings
 from projections.settings import ProjectionsSettings
@@ -28,6 +29,7 @@ SERVICES: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
     "processors": ProcessorsSettings,
     "projections": ProjectionsSettings,
+    "poller": PollSettings,
 }
 LOADED = json.loads(SCHEMAS.read_text("utf-8"))
 Json = dict[str, Any]
@@ -55,9 +57,9 @@ def wrong(document: Json) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("overlay", ["overlays/small", "overlays/production", "overlays/production-scaled"])
+@pytest.mark.parametrize("overlay", ["small", "production", "production-scaled", "production-polled"])
 def test_every_object_is_valid_for_its_schema(overlay: str) -> None:
-    found = {f"{one['kind']} {one['metadata']['name']}": wrong(one) for one in rendered(overlay)}
+    found = {f"{one['kind']} {one['metadata']['name']}": wrong(one) for one in rendered(f"overlays/{overlay}")}
     assert {name: errors for name, errors in found.items() if errors} == {}
 
 
@@ -105,6 +107,11 @@ def test_what_repeats_a_decision_is_what_was_decided() -> None:
         assert path.read_text("utf-8") == text, "run: python -m deploy.kubernetes.generate"
 
 
+def home(service: str) -> str:
+    """The smallest overlay that has the service."""
+    return "overlays/production-polled" if service == "poller" else "overlays/small"
+
+
 def workload(overlay: str, service: str) -> Json:
     kind = "StatefulSet" if service == "ingest" else "Deployment"
     return every(overlay, kind)[f"callstream-{service}"]
@@ -117,11 +124,12 @@ def container(overlay: str, service: str) -> Json:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_variable_is_a_setting_of_some_service_and_no_secret_is_in_the_files(service: str) -> None:
+    overlay = "overlays/production-polled"
     known = {field.upper() for settings in SERVICES.values() for field in settings.model_fields}
     mine = {field.upper() for field in SERVICES[service].model_fields}
-    (settings,) = [one for name, one in every("overlays/production", "ConfigMap").items() if "settings" in name]
+    (settings,) = [one for name, one in every(overlay, "ConfigMap").items() if "settings" in name]
     assert set(settings["data"]) <= known
-    for one in container("overlays/production", service)["env"]:
+    for one in container(overlay, service)["env"]:
         assert one["name"] in mine
         assert "valueFrom" in one or not re.search("SECRET|PASSWORD|TOKEN|URL", one["name"])
     assert settings["data"]["KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
@@ -129,7 +137,7 @@ def test_every_variable_is_a_setting_of_some_service_and_no_secret_is_in_the_fil
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_pod_holds_to_the_restricted_standard(service: str) -> None:
-    pod = workload("overlays/small", service)["spec"]["template"]["spec"]
+    pod = workload(home(service), service)["spec"]["template"]["spec"]
     inside = pod["containers"][0]["securityContext"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -143,22 +151,22 @@ def test_every_pod_holds_to_the_restricted_standard(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_restart_is_never_the_answer_to_somebody_elses_absence(service: str) -> None:
-    one = container("overlays/small", service)
+    one = container(home(service), service)
     liveness = one["livenessProbe"]["httpGet"]["path"]
     # These answer while Kafka, the database or the disk do not.
-    assert liveness == {"ingest": "/openapi.json", "processors": "/health", "projections": "/"}[service]
-    assert one["readinessProbe"] != one["livenessProbe"]
+    paths = {"ingest": "/openapi.json", "processors": "/health", "projections": "/", "poller": "/health"}
+    assert liveness == paths[service]
+    assert one.get("readinessProbe") != one["livenessProbe"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_budget_a_service_and_time_to_drain_belong_to_each(service: str) -> None:
     pods = {"app.kubernetes.io/name": f"callstream-{service}"}
     assert (
-        every("overlays/small", "PodDisruptionBudget")[f"callstream-{service}"]["spec"]["selector"]["matchLabels"]
-        == pods
+        every(home(service), "PodDisruptionBudget")[f"callstream-{service}"]["spec"]["selector"]["matchLabels"] == pods
     )
-    assert every("overlays/small", "Service")[f"callstream-{service}"]["spec"]["selector"] == pods
-    assert workload("overlays/small", service)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
+    assert every(home(service), "Service")[f"callstream-{service}"]["spec"]["selector"] == pods
+    assert workload(home(service), service)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
 
 
 def test_the_journal_is_a_volume_larger_than_its_limit_and_outlives_its_pod() -> None:
@@ -179,6 +187,25 @@ def test_nothing_comes_or_goes_but_by_name() -> None:
         for rule in [*policy["spec"].get("ingress", []), *policy["spec"].get("egress", [])]:
             assert rule.get("from") or rule.get("to")
             assert rule["ports"]
+
+
+def test_the_pollers_file_is_a_folder_that_follows_its_secret_and_only_the_pbxs_may_be_asked() -> None:
+    overlay = "overlays/production-polled"
+    inside = container(overlay, "poller")
+    file = Path({one["name"]: one.get("value") for one in inside["env"]}["POLLING_CONFIG"])
+    (mounted,) = [one for one in inside["volumeMounts"] if one["mountPath"] == str(file.parent)]
+    assert "subPath" not in mounted  # would never change
+    (volume,) = [
+        one
+        for one in workload(overlay, "poller")["spec"]["template"]["spec"]["volumes"]
+        if one["name"] == mounted["name"]
+    ]
+    assert [one["path"] for one in volume["secret"]["items"]] == [file.name]
+    (rule,) = every(overlay, "NetworkPolicy")["callstream-pbxs"]["spec"]["egress"]
+    assert [one["ipBlock"]["cidr"] for one in rule["to"]] != ["0.0.0.0/0"]
+    (monitor,) = every(overlay, "ServiceMonitor").values()
+    assert "callstream-poller" in monitor["spec"]["selector"]["matchExpressions"][0]["values"]
+    assert "callstream-poller" not in every("overlays/production", "Deployment")  # off by default
 
 
 def test_prometheus_names_the_jobs_as_the_alerts_ask_for_them() -> None:

@@ -60,6 +60,7 @@ def test_an_unknown_service_is_a_mistake_of_the_caller() -> None:
         (["python", "-m", "ingest"], "ingest"),
         (["/sbin/docker-init", "--", "python", "-m", "processors"], "processors"),
         (["python", "-m", "processors", "replay", "--to-prefix", "projections"], None),
+        (["/sbin/docker-init", "--", "python", "-m", "ingest", "poll"], "polling"),
         (["python", "-m", "processors", "replay", "--resume"], None),
         (["/sbin/init"], None),
         ([], None),
