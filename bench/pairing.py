@@ -9,10 +9,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from bench.at_least_once import AtLeastOnce
 from bench.report import Line, compared
 from events.kafka import KafkaSettings, committed_reader, discard, ensure_topics, transactional_producer
+from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors import owner
-from processors.app import collect_garbage_seldom
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
 from processors.task import Batch, InputRecord

@@ -2,15 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from bench.databases import database
 from bench.report import Line, compared
 from events.kafka import KafkaSettings
+from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.task import InputRecord
@@ -21,12 +25,14 @@ from projections.settings import ProjectionsSettings
 from projections.store import Store, open_store
 from projections.stream import Stream
 from projections.views import Views
+from tests import postgres
 from tests.builders import Log, end, run, start
 from tests.system import append, kafka_environment
 
-CALLS = 8_000
+CALLS = 12_000
 ROUNDS = 3
 BATCH = 1_000
+Written = list[tuple[Rows, list[Advance]]]
 
 
 def records() -> list[InputRecord]:
@@ -40,34 +46,65 @@ def records() -> list[InputRecord]:
 
 
 async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
-    """Rounds in turn, each on a fresh SQLite; the bare side writes the rows that ours wrote, in as many commits."""
+    """On SQLite, where everything is in this process; the same with a client on the event stream; on PostgreSQL."""
+    collect_garbage_seldom()
     events = records()
     await append(kafka, events, kafka.topic_set.call_sessions)
-    pairs, costs = [], []
-    for number in range(ROUNDS):
-        ours = await _ours(kafka, folder / f"ours-{number}.sqlite", len(events), number)
-        bare = await _bare(folder / f"bare-{number}.sqlite", ours.written)
-        pairs.append((len(events) / ours.seconds, len(events) / bare.seconds))
-        costs.append((ours.cpu_s / len(events) * 1e6, bare.cpu_s / len(events) * 1e6))
+    lines: list[Line] = []
+    for what, clients in (("SQLite", 0), ("SQLite, one event stream", 1)):
+        urls = [sqlite(folder / f"{what}-{number}.sqlite") for number in range(2 * ROUNDS)]
+        lines += await _rounds(kafka, len(events), what, urls, clients)
+    with postgres.server() as server:
+        async with AsyncExitStack() as stack:
+            urls = [await stack.enter_async_context(database(server)) for _ in range(2 * ROUNDS)]
+            lines += await _rounds(kafka, len(events), "PostgreSQL", urls, 0)
+    return lines
+
+
+def sqlite(path: Path) -> URL:
+    """Of a file."""
+    return make_url(f"sqlite+aiosqlite:///{path}")
+
+
+async def _rounds(kafka: KafkaSettings, count: int, what: str, urls: Sequence[URL], clients: int) -> list[Line]:
+    """Rounds in turn, each on a fresh database; the bare side writes the rows that ours wrote, in as many commits."""
+    rates, costs = [], []
+    for url, bare_url in zip(urls[::2], urls[1::2], strict=True):
+        ours = await _ours(kafka, url, count, clients)
+        bare = await _bare(bare_url, ours.written)
+        rates.append((1 / ours.event_s, 1 / bare.event_s))
+        costs.append((ours.event_cpu_s * 1e6, bare.event_cpu_s * 1e6))
     return [
-        compared("projected events, SQLite (bare: upserts)", "/s", pairs),
-        compared("CPU of an event (bare: its upserts)", "µs", costs),
+        compared(f"projected events, {what} (bare: upserts)", "/s", rates),
+        compared(f"CPU of an event, {what} (bare: its upserts)", "µs", costs),
     ]
 
 
 @dataclass(slots=True)
 class Side:
-    """How long one side took, what it cost, and the rows of each of its commits."""
+    """How long an event took on one side, what it cost this process, and the rows of each of its commits."""
 
-    seconds: float
-    cpu_s: float
-    written: list[tuple[Rows, list[Advance]]]
+    event_s: float
+    event_cpu_s: float
+    written: Written
 
 
 class Recorded(Store):
-    """A store that remembers what was put into it."""
+    """A store that remembers what was put into it, and when what was committed."""
 
-    written: list[tuple[Rows, list[Advance]]]
+    def __init__(self, engine: AsyncEngine, topic: str) -> None:
+        """Nothing yet."""
+        super().__init__(engine, topic)
+        self.written: Written = []
+        self.committed: asyncio.Queue[int] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """As the store does."""
+        async with super().writing() as connection:
+            yield connection
+        if self.written:
+            self.committed.put_nowait(self.written[-1][1][-1].position.next_offset)
 
     async def put(self, connection: AsyncConnection, rows: Rows, steps: Iterable[Advance]) -> None:
         """As the store does."""
@@ -76,36 +113,59 @@ class Recorded(Store):
         await super().put(connection, rows, kept)
 
 
-async def _ours(kafka: KafkaSettings, path: Path, count: int, number: int) -> Side:
+class Watch:
+    """Time and this process's CPU per event, from the end of the first commit on: no joining of a group."""
+
+    def __init__(self, first: int) -> None:
+        """Begins now."""
+        self._first = first
+        self._began, self._began_cpu = time.perf_counter(), time.process_time()
+
+    def side(self, count: int, written: Written) -> Side:
+        """Ends now."""
+        seconds, cpu_s = time.perf_counter() - self._began, time.process_time() - self._began_cpu
+        return Side(seconds / (count - self._first), cpu_s / (count - self._first), written)
+
+
+async def _ours(kafka: KafkaSettings, url: URL, count: int, clients: int) -> Side:
     settings = ProjectionsSettings(
         **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
-        projections_application=f"bench-{kafka.kafka_topic_prefix}-{number}",
+        projections_application=f"bench-{uuid.uuid4().hex[:8]}",
         projections_batch_records_max=BATCH,
     )
-    opened = await open_store(make_url(f"sqlite+aiosqlite:///{path}"), settings.topic_set.call_sessions)
+    opened = await open_store(url, settings.topic_set.call_sessions)
     store = Recorded(opened.engine, settings.topic_set.call_sessions)
-    store.written = []
     metrics = Metrics("projections")
     views = Views(store, Feeds(30, settings.kafka_topic_partitions), {DEFAULT_PBX: Pbx()})
-    projector = Projector(settings, store, views, Stream("bench", metrics, 1, 1, 1), metrics)
-    began, began_cpu = time.perf_counter(), time.process_time()
+    stream = Stream("bench", metrics, 1, 100, 100)
+    projector = Projector(settings, store, views, stream, metrics)
+    reading = [asyncio.create_task(_read(await stream.subscribe(None, views.snapshot))) for _ in range(clients)]
     await projector.start()
-    while (await store.positions()).get(0) is None or (await store.positions())[0].next_offset < count:
-        await asyncio.sleep(0.02)
-    side = Side(time.perf_counter() - began, time.process_time() - began_cpu, store.written)
+    watch = Watch(await store.committed.get())
+    while await store.committed.get() < count:
+        pass
+    side = watch.side(count, store.written)
     await projector.stop()
+    for one in reading:
+        one.cancel()
     await store.close()
     return side
 
 
-async def _bare(path: Path, written: Sequence[tuple[Rows, list[Advance]]]) -> Side:
+async def _read(messages: AsyncIterator[bytes]) -> None:
+    async for _ in messages:
+        pass
+
+
+async def _bare(url: URL, written: Written) -> Side:
     """The same rows, made beforehand, in the same transactions, and nothing else."""
-    topic = "bare"
-    store = await open_store(make_url(f"sqlite+aiosqlite:///{path}"), topic)
-    began, began_cpu = time.perf_counter(), time.process_time()
-    for rows, steps in written:
+    store = await open_store(url, "bare")
+    watch = Watch(0)
+    for number, (rows, steps) in enumerate(written):
         async with store.writing() as connection:
             await store.put(connection, rows, steps)
-    side = Side(time.perf_counter() - began, time.process_time() - began_cpu, [])
+        if number == 0:
+            watch = Watch(steps[-1].position.next_offset)
+    side = watch.side(written[-1][1][-1].position.next_offset, [])
     await store.close()
     return side

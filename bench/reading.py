@@ -7,8 +7,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from bench.databases import database
 from bench.filling import insertion
 from bench.report import Line
 from events.kafka import KafkaSettings
@@ -91,24 +91,10 @@ async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
     """PostgreSQL (the one given, else one of its own), then SQLite."""
     lines: list[Line] = []
     with postgres.server() as server:
-        async with _database(server) as url:
+        async with database(server) as url:
             lines += await _measured(kafka, folder, url, "PostgreSQL", 50)
     sqlite = make_url(f"sqlite+aiosqlite:///{folder}/reading.sqlite")
     return lines + await _measured(kafka, folder, sqlite, "SQLite", 150)
-
-
-@asynccontextmanager
-async def _database(server: str) -> AsyncIterator[URL]:
-    name = f"bench_{os.getpid()}"
-    engine = create_async_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f"create database {name}"))
-    try:
-        yield make_url(f"{server}/{name}")
-    finally:
-        async with engine.connect() as connection:
-            await connection.execute(text(f"drop database {name} with (force)"))
-        await engine.dispose()
 
 
 async def _measured(kafka: KafkaSettings, folder: Path, url: URL, what: str, limit_ms: int) -> list[Line]:

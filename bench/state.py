@@ -19,8 +19,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from bench.report import Line, compared
 from events.envelope import Envelope, Type, encode
 from events.kafka import KafkaSettings, committed_reader, ensure_topics, forwarder_producer
+from events.memory import collect_garbage_seldom
 from events.pbx import DEFAULT_PBX, Pbx
-from processors.app import collect_garbage_seldom
 from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
 from processors.task import Batch, InputRecord

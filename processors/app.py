@@ -1,7 +1,6 @@
 """The processors' composition root: settings, topics, the runner, /metrics and /health."""
 
 import asyncio
-import gc
 import time
 from typing import Final
 
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from events.kafka import ensure_topics
+from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import exposition, listen, serving
@@ -23,14 +23,8 @@ from processors.settings import ProcessorsSettings
 BROKER_RETRY_S: Final = 1.0
 CONNECTIONS_MAX: Final = 64
 GRACE_S: Final = 2.0
-GC_ALLOCATIONS: Final = 50_000
 
 log = structlog.get_logger()
-
-
-def collect_garbage_seldom() -> None:
-    """The state is bytes and numbers, without cycles: looking through it took 8 % of the time, and found nothing."""
-    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 
 async def main(settings: ProcessorsSettings) -> None:

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from events.kafka import ensure_topics
+from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen, serving
@@ -37,6 +38,7 @@ log = structlog.get_logger()
 
 async def main(settings: ProjectionsSettings) -> None:
     """Run until cancelled; raises ConfigurationError for what no retry can help."""
+    collect_garbage_seldom()
     pbxs = pbxs_of(settings)
     if settings.projections_database_url is None:
         ensure_data_dir(settings)

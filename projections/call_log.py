@@ -4,80 +4,110 @@ A row repeats from the session what is searched, ordered or counted by; the sess
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
-from events import numbers
-from events.session import Session, Status
-from events.session_events import CallEvent
+import orjson
+
+from events import numbers, times
+from events.session import Status
+from events.session_events import FeedProgress
+from events.session_values import Json, read
 
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """A call event, where it lay, its value byte for byte, and up to when its feed was known before it came."""
 
     partition: int
-    event: CallEvent
+    event: Json
     value: bytes
     feed_at: datetime | None = None
 
     @property
+    def session(self) -> Json:
+        """The call after the event."""
+        session: Json = self.event["session"]
+        return session
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Session and revision, as the event's own fields say."""
+        return self.event["session_id"], self.event["revision"]
+
+    @property
+    def time(self) -> datetime:
+        """The received time of the event's last cause."""
+        return times.from_text(self.event["time"])
+
+    @property
+    def first_received_at(self) -> datetime:
+        """When the first evidence of the call was received."""
+        return times.from_text(self.event["session"]["first_received_at"])
+
+    @property
     def known_at(self) -> datetime:
         """When the views could know: not before the feed had come as far, nor before the call's first receipt."""
-        known = max(self.event.time, self.event.session.first_received_at)
+        known = max(self.time, self.first_received_at)
         return known if self.feed_at is None or self.feed_at < known else self.feed_at
+
+
+def told_in(partition: int, value: bytes, feed_at: datetime | None = None) -> Told:
+    """The call event in a value; raises ValueError for what is none."""
+    event = read(value)
+    if isinstance(event, FeedProgress):
+        raise ValueError("a progress is no call event")  # noqa: TRY004 - it is the value that is wrong
+    return Told(partition, event, value, feed_at)
 
 
 def folded(told: Iterable[Told]) -> dict[str, Told]:
     """The event with the highest revision of each session; any order and any repetition give the same."""
     last: dict[str, Told] = {}
     for one in told:
-        held = last.get(one.event.session_id)
-        if held is None or one.event.revision > held.event.revision:
-            last[one.event.session_id] = one
+        session_id, revision = one.key
+        held = last.get(session_id)
+        if held is None or revision > held.event["revision"]:
+            last[session_id] = one
     return last
 
 
 def row_of(told: Told, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Row:
     """The row of a call; `day` is the PBX's local date of its beginning (else of its first receipt)."""
-    session = told.event.session
-    began = session.started_at or session.first_received_at
-    caller, callee = (numbers.party(text, None).digits for text in (session.caller, session.callee))
+    session = told.session
+    received = told.first_received_at
+    began = received if session["started_at"] is None else times.from_text(session["started_at"])
+    caller, callee = (numbers.party(session[side], None).digits for side in ("caller", "callee"))
     return {
-        "session_id": session.session_id,
-        "pbx": session.pbx,
-        "extension": session.agent.extension,
-        "email": session.agent.email,
-        "direction": session.direction.value,
-        "status": session.status.value,
-        "outcome": session.outcome.value,
-        "revision": session.revision,
-        "first_received_at": session.first_received_at,
+        "session_id": session["session_id"],
+        "pbx": session["pbx"],
+        "extension": session["agent"]["extension"],
+        "email": session["agent"]["email"],
+        "direction": session["direction"],
+        "status": session["status"],
+        "outcome": session["outcome"],
+        "revision": session["revision"],
+        "first_received_at": received,
         "began_at": began,
-        "closed_at": closed_at(session, told.event.time),
-        "duration_s": session.duration_s,
-        "day": began.astimezone(zones.get(session.pbx, default_zone)).date().isoformat(),
-        "linked_session_id": session.linked_session_id,
+        "closed_at": closed_at(session, told.time),
+        "duration_s": session["duration_s"],
+        "day": began.astimezone(zones.get(session["pbx"], default_zone)).date().isoformat(),
+        "linked_session_id": session["linked_session_id"],
         "caller_digits": caller,
         "callee_digits": callee,
         "caller_key": caller[-numbers.SUFFIX_DIGITS_MIN :],
         "callee_key": callee[-numbers.SUFFIX_DIGITS_MIN :],
         "partition": told.partition,
-        "document": session.model_dump_json(),
+        "document": orjson.dumps(session).decode(),
     }
 
 
-def closed_at(session: Session, known_at: datetime) -> datetime | None:
+def closed_at(session: Json, known_at: datetime) -> datetime | None:
     """Since when the agent was free of this call, at the latest; null while it is open.
 
     The end as reported; of an inferred one the latest bound; without a bound, when it became known.
     """
-    if session.status is Status.OPEN:
+    if session["status"] == Status.OPEN:
         return None
-    if session.ended_at is not None:
-        return session.ended_at
-    bounds = session.ended_between
-    return bounds.latest if bounds is not None and bounds.latest is not None else known_at
+    bound = session["ended_at"] or (session["ended_between"] or {}).get("latest")
+    return known_at if bound is None else times.from_text(bound)

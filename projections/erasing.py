@@ -16,13 +16,11 @@ from aiokafka.errors import KafkaError
 from sqlalchemy import bindparam, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events import session_events
 from events.kafka import connection as kafka_connection
 from events.pbx import DEFAULT_PBX, pbxs_of
-from events.session_events import FeedProgress
 from events.settings import ConfigurationError
 from projections import versions
-from projections.call_log import Told, row_of
+from projections.call_log import Told, row_of, told_in
 from projections.forgetting import Forgotten, entries_of
 from projections.settings import ProjectionsSettings
 from projections.store import Store, open_store
@@ -43,10 +41,10 @@ class Erased:
 
     def note(self, told: Told) -> None:
         """One event of the party."""
-        self.sessions.add(told.event.session_id)
+        self.sessions.add(told.event["session_id"])
         self.revisions += 1
-        self.webhooks.update((cause.partition, cause.offset) for cause in told.event.causes)
-        self.newest = told.event.time if self.newest is None else max(self.newest, told.event.time)
+        self.webhooks.update((cause["partition"], cause["offset"]) for cause in told.event["causes"])
+        self.newest = told.time if self.newest is None else max(self.newest, told.time)
 
 
 async def forget(settings: ProjectionsSettings, number: str) -> int:
@@ -95,10 +93,7 @@ async def _sweep_page(
     erased: Erased,
 ) -> None:
     for row in rows:
-        event = session_events.decode(row.event.encode())
-        if isinstance(event, FeedProgress):
-            continue
-        told = Told(0, event, row.event.encode())
+        told = told_in(0, row.event.encode())
         redacted = who.redacted(told)
         if redacted is told:
             continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final, Protocol
 
-from events import session_events
+from events import session_values
 from events.session_events import FeedProgress
 from projections.call_log import Row, Told, folded, row_of
 from projections.forgetting import NOBODY, Forgotten
@@ -87,7 +87,7 @@ def fold(records: Sequence[Record], positions: Mapping[int, Position], forgotten
         partition, before = record.partition, now.get(record.partition, NOTHING)
         stream_time = before.stream_time
         try:
-            event = session_events.decode(record.value or b"")
+            event = session_values.read(record.value or b"")
         except ValueError as error:
             unreadable.append(Unreadable(partition, record.offset, type(error).__name__))
         else:
@@ -112,9 +112,9 @@ def revision_rows(told: Iterable[Told]) -> list[Row]:
     """One row per revision, as it was told first."""
     unique: dict[tuple[str, int], Row] = {}
     for one in told:
-        sid, revision = one.event.session_id, one.event.revision
-        row = {"session_id": sid, "revision": revision, "known_at": one.known_at, "event": one.value.decode()}
-        unique.setdefault((sid, revision), row)
+        if (key := one.key) not in unique:
+            known = {"known_at": one.known_at, "event": one.value.decode()}
+            unique[key] = {"session_id": key[0], "revision": key[1], **known}
     return list(unique.values())
 
 

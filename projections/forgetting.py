@@ -8,15 +8,14 @@ is what was received until then; who calls again later is shown again.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
-from events import numbers, session_events
-from events.session_events import FeedProgress
-from projections.call_log import Told
+from events import numbers
+from projections.call_log import Told, told_in
 
 PARTIES: Final = ("caller", "caller_e164", "callee", "callee_e164")
 RECORDING: Final = "recording_url"
@@ -74,10 +73,9 @@ class Forgotten:
 
     def redacted(self, told: Told) -> Told:
         """The event without the number, its E.164 form and its recording; itself when it tells of nobody forgotten."""
-        event: Any = orjson.loads(told.value) if self._concerns(told) else None
-        if event is None:
+        if not self._concerns(told):
             return told
-        at = told.event.session.first_received_at
+        event, at = orjson.loads(told.value), told.first_received_at
         sides = [event["session"], *self._sides(event.get("changed", {}))]
         for side in sides:
             for name in PARTIES:
@@ -89,12 +87,7 @@ class Forgotten:
         for name in PARTIES:
             if name in event.get("changed", {}):
                 event["changed"][name] = {"before": sides[1].get(name), "after": sides[2].get(name)}
-        value = orjson.dumps(event)
-        decoded = session_events.decode(value)
-        if isinstance(decoded, FeedProgress):
-            message = "a call event became a feed progress"
-            raise TypeError(message)
-        return replace(told, event=decoded, value=value)
+        return told_in(told.partition, orjson.dumps(event), told.feed_at)
 
     @staticmethod
     def _sides(changed: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -103,11 +96,9 @@ class Forgotten:
     def _concerns(self, told: Told) -> bool:
         if not self.entries:
             return False
-        session, at = told.event.session, told.event.session.first_received_at
-        said = [getattr(session, name) for name in PARTIES]
-        if told.event.type == "call.corrected":
-            changes = [told.event.changed[name] for name in PARTIES if name in told.event.changed]
-            said += [value for one in changes for value in (one.before, one.after)]
+        at, changed = told.first_received_at, told.event.get("changed", {})
+        said = [told.session[name] for name in PARTIES]
+        said += [value for name in PARTIES if name in changed for value in changed[name].values()]
         return any(self.covers(one, at) for one in said if one is None or isinstance(one, str))
 
 

@@ -1,16 +1,17 @@
 """From the session topic into the views: rows and offsets in one database transaction, then the event stream.
 
 1. fold the batch to the last state per session; 2. in one transaction: rows, revisions, agents, offsets guarded by
-the ones expected; read what the change looks like; 3. commit; 4. tell the stream. On assignment the consumer seeks to
-the database's offset: the Kafka group's is only a mirror, so that lag tools see it. A handler that raises is called
-again with the same records (NACK_ON_ERROR is the one policy of FastStream that loses nothing).
+the ones expected; read what the change looks like, if anybody hears it; 3. commit; 4. tell the stream. On assignment
+the consumer seeks to the database's offset: the Kafka group's is only a mirror, so that lag tools see it. A handler
+that raises is called again with the same records (NACK_ON_ERROR is the one policy of FastStream that loses nothing).
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -19,14 +20,16 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from events import times
+from events.envelope import Type
 from events.kafka import KafkaSettings, committed_reader, connection
 from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
-from events.session_events import CallCorrected, CallEnded, CallEndMissed, CallEvent, CallStarted
 from events.tracing import Tracing
 from projections.call_log import Told
-from projections.folding import NOTHING, Fold, Position, fold, rows_of
+from projections.folding import NOTHING, Fold, Position, Rows, fold, rows_of
 from projections.forgetting import NOBODY
 from projections.settings import ProjectionsSettings
 from projections.store import ForeignWriterError, Store
@@ -157,8 +160,10 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             batch, change = await self._write(records)
             for partition, progress in batch.progress.items():
                 self._views.feeds.heard(partition, progress, datetime.now(UTC), time.monotonic())
-            if change["calls"]:
+            if change is not None:
                 self._stream.publish("change", change)
+            elif batch.last:
+                self._stream.skip()
         self._metrics.histogram("commit_seconds").observe(time.monotonic() - began)
         for one in batch.unreadable:
             self._metrics.counter("unreadable_total").inc()
@@ -177,7 +182,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                     messaging__kafka__offset=record.offset,
                 )
 
-    async def _write(self, records: Sequence[ConsumerRecord]) -> tuple[Fold, dict[str, Any]]:
+    async def _write(self, records: Sequence[ConsumerRecord]) -> tuple[Fold, dict[str, Any] | None]:
         zones = {name: pbx.zone for name, pbx in self._views.pbxs.items()}
         async with self._store.writing() as connection:
             generation = await self._store.generation_in(connection)
@@ -186,25 +191,41 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 self._generation = generation
             batch = fold(records, self._positions, self._forgotten)
             rows = rows_of(batch, zones, zones[DEFAULT_PBX])
-            keys = [(row["pbx"], row["extension"]) for row in rows.agents]
             self._attempted = {step.partition: step.position for step in batch.steps}
             await self._store.put(connection, rows, batch.steps)
-            sessions = [one.event.session.model_dump(mode="json") for one in batch.last]
-            change = await self._views.change(connection, sessions, keys)
+            change = await self._change(connection, batch, rows) if batch.last and self._stream.is_heard else None
         self._positions |= self._attempted
         self._attempted = {}
         return batch, change
+
+    async def _change(self, connection: AsyncConnection, batch: Fold, rows: Rows) -> dict[str, Any]:
+        keys = [(row["pbx"], row["extension"]) for row in rows.agents]
+        return await self._views.change(connection, [one.session for one in batch.last], keys)
 
     def _position(self, partition: int) -> Position:
         return self._positions.get(partition, NOTHING)
 
     def _count(self, told: Sequence[Told]) -> None:
-        now = datetime.now(UTC)
+        for kind, count in Counter(one.event["type"] for one in told).items():
+            self._metrics.counter("events_total", kind).inc(count)
+        now, freshness = datetime.now(UTC), self._metrics.histogram("freshness_seconds")
         for one in told:
-            self._metrics.counter("events_total", one.event.type).inc()
-            if not isinstance(one.event, CallEndMissed):  # its time is its start's receipt, hours before it was told
-                self._metrics.histogram("freshness_seconds").observe(max(0.0, (now - one.event.time).total_seconds()))
-            self._count_end(one.event)
+            if one.event["type"] != Type.CALL_END_MISSED:  # its time is its start's receipt, hours before it was told
+                freshness.observe(max(0.0, (now - one.time).total_seconds()))
+            self._count_end(one)
+
+    def _count_end(self, told: Told) -> None:
+        session = told.session
+        match told.event["type"]:
+            case Type.CALL_CORRECTED:
+                self._metrics.counter("corrections_total", told.event["reason"]).inc()
+                if session["ended_at"] is not None:
+                    late_s = (told.time - times.from_text(session["ended_at"])).total_seconds()
+                    self._metrics.histogram("correction_delay_seconds").observe(max(0.0, late_s))
+            case Type.CALL_ENDED | Type.CALL_END_MISSED:
+                self._metrics.counter("ends_total", session["ended_at_source"] or "unknown").inc()
+            case _:
+                pass
 
     def _watch(self, tp: TopicPartition) -> None:
         """Gauges that are read when they are scraped: behind a hanging transaction no record comes to set them."""
@@ -233,21 +254,6 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         age = self._metrics.gauge("lag_seconds", partition)
         # Before anything is known there is no saying how old what waits is.
         age.set_function(lambda: max(0.0, time.time() - as_of_s()) if lag() and as_of_s() else 0.0)
-
-    def _count_end(self, event: CallEvent) -> None:
-        session = event.session
-        match event:
-            case CallCorrected():
-                self._metrics.counter("corrections_total", event.reason).inc()
-                if session.ended_at is not None:
-                    late_s = (event.time - session.ended_at).total_seconds()
-                    self._metrics.histogram("correction_delay_seconds").observe(max(0.0, late_s))
-            case CallEnded() | CallEndMissed():
-                self._metrics.counter("ends_total", session.ended_at_source or "unknown").inc()
-            case CallStarted():
-                pass
-            case _:
-                assert_never(event)
 
 
 async def _records(message: Any) -> tuple[ConsumerRecord, ...]:

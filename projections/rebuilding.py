@@ -166,7 +166,7 @@ class _Rebuild:
         async for records in self._topic.between(first, end):
             batch = fold(records, positions, self._forgotten)
             rows = rows_of(batch, self._zones, self._zones[DEFAULT_PBX])
-            self._touched.sessions.update((one.event.session_id,) for one in batch.told)
+            self._touched.sessions.update((one.event["session_id"],) for one in batch.told)
             self._touched.agents.update((row["pbx"], row["extension"]) for row in rows.agents)
             if within is None:
                 began = time.monotonic()

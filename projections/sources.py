@@ -14,9 +14,7 @@ from typing import Final
 from sqlalchemy import Column, ColumnElement, MetaData, Table, and_, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events import session_events
-from events.session_events import FeedProgress
-from projections.call_log import Row, Told
+from projections.call_log import Row, Told, told_in
 from projections.tables import calls, revisions
 
 CHANGED_MAX: Final = 50_000
@@ -67,15 +65,8 @@ async def known_by(connection: AsyncConnection, at: datetime, row_of: RowOf) -> 
         raise TooManyChangedError
     await connection.run_sync(lambda plain: _THEN.create(plain, checkfirst=False))
     if found:
-        rows = [row_of(_told(row.partition, row.event)) for row in found]
+        rows = [row_of(told_in(row.partition, row.event.encode())) for row in found]
         await connection.execute(insert(_THEN), rows)
     # Nothing is known of a call before its first receipt: what came later need not be looked at.
     untouched = ~exists().where(r.session_id == c.session_id, r.known_at > at)
     return Source(calls, (c.first_received_at <= at, untouched)), Source(_THEN)
-
-
-def _told(partition: int, value: str) -> Told:
-    event = session_events.decode(value.encode())
-    if isinstance(event, FeedProgress):
-        raise TypeError("a revision is a call event")
-    return Told(partition, event, value.encode())

@@ -1,11 +1,13 @@
 """The event stream: a snapshot, then changes, in the order of the commits; who was away resumes where it was.
 
 Every message has an id, ``{life}-{number}``. A client that comes back with `Last-Event-ID` of this life gets what it
-missed, as long as that is kept; otherwise a new snapshot. A client that does not read is dropped: it reconnects.
+missed, as long as that is kept; otherwise a new snapshot. A client that does not read is dropped: it reconnects. While
+nobody listens, and nobody left so lately that it may come back, changes are only counted.
 Source: the WHATWG HTML standard, server-sent events.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ from projections.access import FULL, shown
 
 KEEP_ALIVE_S: Final = 10.0
 RETRY_MS: Final = 1_000
+RESUME_S: Final = 60.0
+"""For so long changes are kept for the last client after it left."""
 
 Snapshot = Callable[[], Awaitable[object]]
 
@@ -60,6 +64,17 @@ class Stream:
         self._queues: dict[int, asyncio.Queue[Message | None]] = {}
         self._client = 0
         self._latest: Message | None = None
+        self._left_at_s = -RESUME_S
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a client listens, or may come back for what it missed; ask while holding `lock`."""
+        return bool(self._queues) or time.monotonic() - self._left_at_s < RESUME_S
+
+    def skip(self) -> None:
+        """In place of `publish` while nobody hears: whoever comes back gets a new snapshot."""
+        self._number += 1
+        self._history.clear()
 
     def publish(self, name: str, data: object) -> None:
         """Send to every client; call it while holding `lock`, right after the commit that the data tells of."""
@@ -125,6 +140,7 @@ class Stream:
                     return
         finally:
             self._queues.pop(client, None)
+            self._left_at_s = time.monotonic()
             self._metrics.gauge("stream_clients").dec()
 
     def _missed(self, last_event_id: str | None) -> list[Message] | None:

@@ -22,7 +22,7 @@ from projections.store import Store
 from projections.stream import Stream
 from projections.tables import calls
 from tests.builders import T0, at
-from tests.test_views import ZONES, put, some_calls, views_of
+from tests.test_views import ZONES, like, put, some_calls, views_of
 
 ROUNDS = 40
 
@@ -36,15 +36,6 @@ async def client_of(store: Store, tmp_path: Path) -> AsyncIterator[httpx.AsyncCl
         yield client
 
 
-def like(told: Told, session_id: str, received_s: float, revision: int = 1, **said: Any) -> Told:
-    """The call again under another id, as of another time."""
-    session = told.event.session.model_copy(
-        update={"session_id": session_id, "first_received_at": at(received_s), "revision": revision, **said}
-    )
-    event = told.event.model_copy(update={"session": session, "session_id": session_id, "revision": revision})
-    return Told(0, event, event.model_dump_json().encode())
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_pages_never_shift_while_calls_come_and_are_corrected(store: Store, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -52,7 +43,9 @@ async def test_pages_never_shift_while_calls_come_and_are_corrected(store: Store
     there = [f"{number:024x}" for number in range(60)]
     # Several calls of one instant: only the id orders them.
     times = {session_id: float(number // 4) for number, session_id in enumerate(there)}
-    await put(store, [like(model, session_id, received_s) for session_id, received_s in times.items()])
+    await put(
+        store, [like(model, session_id, first_received_at=at(received_s)) for session_id, received_s in times.items()]
+    )
     seen: list[str] = []
     cursor, revision = "", 1
     async with client_of(store, tmp_path) as client:
@@ -63,10 +56,19 @@ async def test_pages_never_shift_while_calls_come_and_are_corrected(store: Store
                 break
             cursor, revision = f"&cursor={answer['next_cursor']}", revision + 1
             changed = [
-                like(model, one, times[one], revision, started_at=at(rng.uniform(-9_000, 9_000)), caller="+41791112233")
+                like(
+                    model,
+                    one,
+                    revision,
+                    first_received_at=at(times[one]),
+                    started_at=at(rng.uniform(-9_000, 9_000)),
+                    caller="+41791112233",
+                )
                 for one in rng.sample(there, 10)
             ]
-            late = [like(model, f"{rng.getrandbits(96):024x}", rng.uniform(0, 30)) for _ in range(5)]
+            late = [
+                like(model, f"{rng.getrandbits(96):024x}", first_received_at=at(rng.uniform(0, 30))) for _ in range(5)
+            ]
             await put(store, [*changed, *late])
     assert [one for one in seen if one in times] == sorted(there, key=lambda one: (times[one], one), reverse=True)
     assert len(seen) == len(set(seen))
@@ -79,7 +81,9 @@ async def test_no_answer_mixes_two_positions(store: Store, tmp_path: Path) -> No
 
     async def write() -> None:
         for number in range(1, ROUNDS + 1):
-            told = like(model, f"{number:024x}", 5.0, status=Status.OPEN, started_at=began, ended_at=None)
+            told = like(
+                model, f"{number:024x}", first_received_at=at(5), status=Status.OPEN, started_at=began, ended_at=None
+            )
             async with store.writing() as connection:
                 await store.advance(connection, [Advance(0, number - 1, Position(number, at(number)))])
                 await _put_within(store, connection, told)

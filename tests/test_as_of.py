@@ -23,7 +23,7 @@ from processors.rules import Rules
 from projections import sources
 from projections.agent_status import agent_of
 from projections.api import Api, application
-from projections.call_log import Told
+from projections.call_log import Told, told_in
 from projections.facts import agent_facts
 from projections.feeds import Feeds
 from projections.folding import Advance, Position
@@ -78,7 +78,7 @@ def told_calls(seed: int) -> list[Told]:
             if isinstance(event, FeedProgress):
                 feed_at = event.stream_time
             else:
-                told.append(Told(0, event, out.value or b"", feed_at))
+                told.append(told_in(0, out.value or b"", feed_at))
     return told
 
 

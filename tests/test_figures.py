@@ -20,7 +20,7 @@ from projections.store import Store
 from projections.stream import Stream
 from projections.tables import agents, calls
 from tests.builders import T0
-from tests.test_views import put, some_calls, views_of
+from tests.test_views import like, put, some_calls, views_of
 
 ENDED = st.fixed_dictionaries(
     {
@@ -51,9 +51,7 @@ async def fill(store: Store, kinds: list[dict[str, Any]], base: datetime = T0) -
     for number, kind in enumerate(kinds):
         began = base + timedelta(seconds=kind["began_s"])
         said = {"status": kind["status"], "outcome": kind["outcome"], "duration_s": kind["duration_s"]}
-        session = told.event.session.model_copy(update={**said, "session_id": f"s{number}", "started_at": began})
-        event = told.event.model_copy(update={"session": session, "session_id": f"s{number}"})
-        made.append(type(told)(0, event, told.value))
+        made.append(like(told, f"s{number}", **said, started_at=began))
     await put(store, made)
 
 

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import numbers, session_events
+from events import numbers
 from events.session import Status
-from events.session_events import CallCorrected, FeedProgress
 from processors.task import InputRecord
-from projections.call_log import Told
+from projections.call_log import told_in
 from projections.forgetting import Forgotten, entries_of
 from projections.views import Views
 from tests.builders import DID, Log, X, Y, at, end, run, start
@@ -66,14 +65,11 @@ def test_nothing_but_the_number_its_recording_and_what_changed_of_it_goes() -> N
 
 
 def test_a_number_that_a_correction_replaced_goes_from_what_changed() -> None:
-    event = next(one.event for seed in range(9) for one in some_calls(seed) if isinstance(one.event, CallCorrected))
-    session = event.session.model_copy(update={"caller": Y, "caller_e164": Y})
+    event = next(one.event for seed in range(9) for one in some_calls(seed) if one.event["type"] == "call.corrected")
     change = {"caller": {"before": X, "after": Y}, "recording_url": {"before": "a", "after": "b"}}
-    raw = json.loads(event.model_copy(update={"session": session}).model_dump_json()) | {"changed": change}
-    value = json.dumps(raw).encode()
-    decoded = session_events.decode(value)
-    assert not isinstance(decoded, FeedProgress)
-    after = json.loads(Forgotten(SALT, entries_of(X, None, SALT, at(9_999))).redacted(Told(0, decoded, value)).value)
+    session = {**event["session"], "caller": Y, "caller_e164": Y}
+    told = told_in(0, json.dumps({**event, "session": session, "changed": change}).encode())
+    after = json.loads(Forgotten(SALT, entries_of(X, None, SALT, at(9_999))).redacted(told).value)
     assert after["changed"] == {
         "caller": {"before": None, "after": Y},
         "recording_url": {"before": None, "after": None},

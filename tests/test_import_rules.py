@@ -22,8 +22,8 @@ MAY_IMPORT = {
     "tests": OURS,
 }
 WIRING = {
-    *("events/commands.py", "events/kafka.py", "events/logs.py", "events/metrics.py", "events/pbx.py"),
-    *("events/probe.py", "events/progress.py", "events/serving.py", "events/settings.py"),
+    *("events/commands.py", "events/kafka.py", "events/logs.py", "events/memory.py", "events/metrics.py"),
+    *("events/pbx.py", "events/probe.py", "events/progress.py", "events/serving.py", "events/settings.py"),
     *("events/spans.py", "events/tracing.py"),
 }
 DECIDING = sorted(

@@ -82,7 +82,7 @@ async def test_a_database_of_schema_2_is_upgraded_without_losing_a_row(database_
     fresh = await opened(f"sqlite+aiosqlite:///{tmp_path}/fresh.sqlite")
     await put(fresh, told)
     upgraded, expected = await rows_of(store), await rows_of(fresh)
-    assert len(upgraded["revisions"]) == len({(one.event.session_id, one.event.revision) for one in told})
+    assert len(upgraded["revisions"]) == len({one.key for one in told})
     assert upgraded | {"offsets": []} == expected, "known_at is the event's own time"
     assert upgraded["offsets"] == [("sessions", 0, 7, at(9))]
     await put(store, some_calls(2))

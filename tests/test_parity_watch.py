@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from events.metrics import Metrics
-from projections.call_log import Told
+from projections.call_log import told_in
 from projections.parity_watch import ParityWatch
 from projections.polled import Observation
 from projections.settings import ProjectionsSettings
@@ -26,7 +26,7 @@ def watch_of(store: Store, folder: Path) -> tuple[ParityWatch, Metrics]:
 async def two_calls(store: Store) -> None:
     log = Log().webhook(100, start("201", X, 100)).webhook(160, end("201", X, 160, 55))
     log.webhook(200, start("202", Y, 200)).webhook(300, end("202", Y, 300, 90)).webhook(400, end("204", X, 400, 1))
-    await put(store, [Told(0, event, event.model_dump_json().encode()) for event in run(log.records).events])
+    await put(store, [told_in(0, event.model_dump_json().encode()) for event in run(log.records).events])
 
 
 async def test_it_tells_of_each_pbx_who_saw_what_and_what_is_missing(store: Store, tmp_path: Path) -> None:

@@ -208,8 +208,8 @@ async def test_what_was_aborted_is_in_no_view(projections: System, kafka: KafkaS
     async def position() -> int:
         return next_offset(tmp_path)
 
-    beside = 2  # the aborted record and its marker
-    await eventually(position, lambda seen: seen == len(records) + beside, 40)
+    beside = 1  # the aborted record; its marker can come after the last of ours, where no position tells of it
+    await eventually(position, lambda seen: seen >= len(records) + beside, 40)
     open_call = "+41225550002open"
     assert await calls_of(projections) == ["+41225550000ended", "+41225550001ended", open_call]
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from projections import projector
+from projections import stream as streams
 from projections.feeds import Feeds
 from projections.projector import Projector
 from projections.settings import ProjectionsSettings
@@ -92,3 +93,24 @@ async def test_a_commit_whose_answer_never_came_is_no_other_writer(
     assert (await store.positions())[PARTITION].next_offset == len(records)
     assert await stored_rows(store) == folded_rows(records, "sessions")
     assert views.untold == 1, "clients are to be told anew"
+
+
+async def test_while_nobody_hears_changes_are_only_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, views = stream_of(), views_of(store)
+    folding = projector_of(store, stream, views)
+    records: Any = session_records(4)
+    messages = await stream.subscribe(None, views.snapshot)
+    ((identity, _, _),) = await told(messages, 1)
+    await messages.aclose()
+    await folding._handle(records[:2])
+    back = await stream.subscribe(identity, views.snapshot)
+    ((identity, name, _),) = await told(back, 1)
+    assert name == "change", "who left just now is told what it missed"
+    await back.aclose()
+    monkeypatch.setattr(streams, "RESUME_S", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(views, "change", None)
+        await folding._handle(records[2:])
+    ((_, name, snapshot),) = await told(await stream.subscribe(identity, views.snapshot), 1)
+    assert name == "snapshot"
+    assert len(snapshot["calls"]) == 4

@@ -9,8 +9,7 @@ from sqlalchemy.engine import make_url
 
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session import Status
-from events.session_events import CallEvent
-from projections.call_log import Told, folded
+from projections.call_log import Told, folded, told_in
 from projections.retention import Retention
 from projections.settings import ProjectionsSettings
 from projections.store import Store, open_store
@@ -44,17 +43,16 @@ def days_of_calls() -> list[Told]:
             log.webhook(second + 5, end(f"20{day}", X, t=second + 4, duration=3), pbx)
             log.webhook(second + 6, start("300", Y, t=second + 6), pbx)
     out = run(log.records)
-    return [Told(0, event, event.model_dump_json().encode()) for event in out.events]
+    return [told_in(0, event.model_dump_json().encode()) for event in out.events]
 
 
 def left(told: list[Told], calls_days: dict[str, float], now: datetime) -> set[str]:
     """The sessions that are open or young enough."""
-    sessions: list[CallEvent] = [one.event for one in folded(told).values()]
     return {
-        event.session_id
-        for event in sessions
-        if event.session.status is Status.OPEN
-        or now - event.session.first_received_at <= timedelta(days=calls_days.get(event.session.pbx, 3))
+        session_id
+        for session_id, one in folded(told).items()
+        if one.session["status"] == Status.OPEN
+        or now - one.first_received_at <= timedelta(days=calls_days.get(one.session["pbx"], 3))
     }
 
 
