@@ -73,7 +73,7 @@ PURE = {
         "types",
         "typing",
     ),
-    *("unicodedata", "urllib", "zlib", "zoneinfo", "orjson", "phonenumbers", "pydantic"),
+    *("unicodedata", "urllib", "zlib", "zoneinfo", "orjson", "phonenumbers", "pydantic", "typing_extensions"),
 }
 CLOCKS = re.compile(r"\b(now|utcnow|today|time_ns|monotonic|perf_counter|getrandbits|uuid4|urandom)\(")
 FUNCTION_LINES_MAX = 70
