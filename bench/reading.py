@@ -32,6 +32,7 @@ AGENTS = 200
 PBXS = ("default", "geneva", "zurich")
 OPEN = 60
 REQUESTS = int(os.environ.get("READING_REQUESTS", "300"))
+NOON_H = 12
 WARM_UP = 20
 SEED = 20261125
 
@@ -101,7 +102,10 @@ async def _measured(kafka: KafkaSettings, folder: Path, url: URL, what: str, lim
     await fill(url, kafka.topic_set.call_sessions, datetime.now(UTC))
     own = folder / what
     own.mkdir()
-    system = System(kafka, own, PROJECTIONS_DATABASE_URL=url.render_as_string(hide_password=False))
+    pbxs = own / "pbxs.toml"
+    pbxs.write_text("".join(f'[pbx.{name}]\ntimezone = "{_zone(datetime.now(UTC))}"\n' for name in PBXS))
+    database_url = url.render_as_string(hide_password=False)
+    system = System(kafka, own, PROJECTIONS_DATABASE_URL=database_url, PBX_CONFIG=str(pbxs))
     system.start("projections")
     try:
         async with httpx.AsyncClient(base_url=system.board, timeout=60) as client:
@@ -112,6 +116,11 @@ async def _measured(kafka: KafkaSettings, folder: Path, url: URL, what: str, lim
             ]
     finally:
         system.kill()
+
+
+def _zone(now: datetime) -> str:
+    """Where it is afternoon, and the day (the table's are UTC's) has had most of its calls, or all of them."""
+    return "UTC" if now.hour >= NOON_H else "Etc/GMT+12"
 
 
 async def _answers(client: httpx.AsyncClient) -> bool:

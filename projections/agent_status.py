@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -18,6 +18,8 @@ from events.session import Direction
 from events.times import Utc
 from projections.feeds import FeedReason
 from projections.figures import Tally, figures_of
+
+Json = dict[str, Any]
 
 
 class AgentState(StrEnum):
@@ -108,26 +110,27 @@ class AgentFacts:
     tallies: list[Tally] = field(default_factory=list)
 
 
-NO_CALLS: Final = Figures()
+DIRECTIONS: Final = tuple(one.value for one in Direction)
+COUNTED: Final = (Direction.INBOUND.value, Direction.OUTBOUND.value, Direction.INTERNAL.value)
+NO_CALLS: Final = figures_of(())
 """Most agents have no call of most directions."""
 
 
-def today_of(day: str, tallies: Iterable[Tally]) -> Today:
-    """The day's figures, from the tallies."""
+def today_of(day: str, tallies: Iterable[Tally]) -> Json:
+    """The day's figures, from the tallies: the values of a `Today`."""
     known: dict[str, list[Tally]] = {}
     for tally in tallies:
         known.setdefault(tally.direction, []).append(tally)
-    directions = {
-        one.value: Figures.model_validate(figures_of(known[one.value])) if one.value in known else NO_CALLS
-        for one in Direction
-    }
-    counts = {name: directions[name].calls for name in ("inbound", "outbound", "internal")}
-    whole = figures_of(chain.from_iterable(known.values()))
-    return Today.model_validate({"day": day, **whole, **counts, "directions": directions})
+    figures = {name: figures_of(some) for name, some in known.items()}
+    directions = {name: figures.get(name, NO_CALLS) for name in DIRECTIONS}
+    # Most agents have calls of one direction: its figures are the day's.
+    whole = next(iter(figures.values())) if len(figures) == 1 else figures_of(chain.from_iterable(known.values()))
+    counts = {name: directions[name]["calls"] for name in COUNTED}
+    return {**whole, "day": day, **counts, "directions": directions}
 
 
-def agent_of(facts: AgentFacts, moment: Moment) -> Agent:
-    """The agent's status at that moment."""
+def agent_of(facts: AgentFacts, moment: Moment) -> Json:
+    """The agent's status at that moment: the values of an `Agent`, times as datetimes."""
     in_progress = sorted(facts.open_calls, key=lambda call: (call.began_at, call.session_id))
     until = _wrap_up_until(facts, moment)
     if moment.unknown_because is not None:
@@ -138,19 +141,19 @@ def agent_of(facts: AgentFacts, moment: Moment) -> Agent:
         status, since = AgentState.WRAP_UP, min(facts.answered_until or moment.now, moment.now)
     else:
         status, since = AgentState.AVAILABLE, _later(facts.free_since, until)
-    return Agent(
-        pbx=facts.pbx,
-        extension=facts.extension,
-        email=facts.email,
-        status=status,
-        reason=moment.unknown_because,
-        since=since,
-        wrap_up_until=until if status is AgentState.WRAP_UP else None,
-        calls=[call.session_id for call in in_progress],
-        last_call=facts.last_call,
-        today=today_of(moment.day, facts.tallies),
-        as_of=moment.as_of,
-    )
+    return {
+        "pbx": facts.pbx,
+        "extension": facts.extension,
+        "email": facts.email,
+        "status": status,
+        "reason": moment.unknown_because,
+        "since": since,
+        "wrap_up_until": until if status is AgentState.WRAP_UP else None,
+        "calls": [call.session_id for call in in_progress],
+        "last_call": facts.last_call,
+        "today": today_of(moment.day, facts.tallies),
+        "as_of": moment.as_of,
+    }
 
 
 def _wrap_up_until(facts: AgentFacts, moment: Moment) -> datetime | None:

@@ -23,7 +23,7 @@ from events.metrics import Metrics
 from events.serving import Handler, Refused, Served, exposition
 from projections import parameters
 from projections.access import Access, shown
-from projections.agent_status import Agent, AgentState
+from projections.agent_status import AgentState
 from projections.answers import answer
 from projections.exports import Exports
 from projections.facts import AgentKey
@@ -79,14 +79,13 @@ class Api:
         at = parameters.as_of(request)
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
-            found = await self._agents(connection, at)
-        agents = [agent.model_dump(mode="json") for agent in found]
+            agents = await self._agents(connection, at)
         feeds = self._feeds() if at is None else []
         return answer(request, seen, role, {"agents": agents, "feeds": feeds, **seen.stamp(at)})
 
     async def _agents(
         self, connection: AsyncConnection, at: datetime | None, keys: list[AgentKey] | None = None
-    ) -> list[Agent]:
+    ) -> list[dict[str, Any]]:
         if at is None:
             return await self._views.agents(connection, keys)
         return await self._views.agents_then(connection, at, keys)
@@ -111,7 +110,7 @@ class Api:
             found = await self._agents(connection, at, [key])
         if not found:
             raise Refused(HTTPStatus.NOT_FOUND, "no call of this agent was ever seen")
-        return answer(request, seen, role, found[0].model_dump(mode="json"))
+        return answer(request, seen, role, found[0])
 
     async def calls(self, request: Request) -> Response:
         """A page of calls, newest first."""
@@ -241,7 +240,7 @@ class Api:
     async def metrics(self, _request: Request) -> Response:
         """Prometheus."""
         async with self._views.store.reading() as connection:
-            counts = Counter((agent.pbx, agent.status.value) for agent in await self._views.agents(connection))
+            counts = Counter((agent["pbx"], agent["status"]) for agent in await self._views.agents(connection))
             open_calls = await self._views.open_calls(connection)
             today = await self._views.today(connection)
         for one in today:

@@ -37,6 +37,9 @@ class _FactQueries:
     answered: Select[Any]
 
 
+_SHOWN: Final = (agents.c.pbx, agents.c.extension, agents.c.email, agents.c.last_call, agents.c.partition)
+
+
 def _fact_queries(source: Source, *, of_some: bool) -> _FactQueries:
     def these(statement: Select[Any], table: Table) -> Select[Any]:
         mine = statement.where(table.c.pbx == bindparam("pbx"), *(source.where if table is source.table else ()))
@@ -52,7 +55,7 @@ def _fact_queries(source: Source, *, of_some: bool) -> _FactQueries:
     groups = (c.extension, *kinds(source.table))
     tallies = select(*groups, *amounts(source.table))
     return _FactQueries(
-        these(select(agents, free), agents).order_by(agents.c.extension),
+        these(select(*_SHOWN, free), agents).order_by(agents.c.extension),
         these(select(c.extension, c.session_id, c.began_at).where(c.status == Status.OPEN.value), source.table),
         these(tallies.where(c.day == bindparam("day")), source.table).group_by(*groups),
         these(select(agents.c.extension, until), agents),

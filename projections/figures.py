@@ -5,11 +5,11 @@ A figure is worked out from tallies (so many calls of a kind), and its rows are 
 stream, agents and Prometheus all use `figures_of`. Inferred ends are left out of averages unless asked for.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Final, assert_never
+from typing import Final
 from urllib.parse import urlencode
 
 Value = int | float | None
@@ -110,8 +110,7 @@ def figures_of(tallies: Iterable[Tally], *, include_inferred: bool = False) -> d
             talk_s[place] += tally.talk_s
         for place in whole:
             wholes[place] += tally.calls
-    parts = zip(FIGURES, calls, talk_s, wholes, strict=True)
-    return {figure.name: _value(figure.kind, *amounts) for figure, *amounts in parts}
+    return {name: value(*amounts) for (name, value), *amounts in zip(_VALUES, calls, talk_s, wholes, strict=True)}
 
 
 def links_of(given: Rows, *, include_inferred: bool = False, as_of: str | None = None) -> dict[str, str | None]:
@@ -148,18 +147,14 @@ def _counting(
     return counted, tuple(place for place, one in figures if one.whole is not None and matches(one.whole))
 
 
-def _value(kind: Kind, calls: int, talk_s: int, whole: int) -> Value:
-    match kind:
-        case Kind.COUNT:
-            return calls
-        case Kind.TALK:
-            return talk_s
-        case Kind.MEAN:
-            return round(talk_s / calls, 3) if calls else None
-        case Kind.SHARE:
-            return round(calls / whole, 6) if whole else None
-        case _:
-            assert_never(kind)
+_VALUE_OF: Final[Mapping[Kind, Callable[[int, int, int], Value]]] = {
+    Kind.COUNT: lambda calls, _talk_s, _whole: calls,
+    Kind.TALK: lambda _calls, talk_s, _whole: talk_s,
+    Kind.MEAN: lambda calls, talk_s, _whole: round(talk_s / calls, 3) if calls else None,
+    Kind.SHARE: lambda calls, _talk_s, whole: round(calls / whole, 6) if whole else None,
+}
+_VALUES: Final = tuple((figure.name, _VALUE_OF[figure.kind]) for figure in FIGURES)
+"""How each figure is had from its calls, their talk time, and the calls of its whole."""
 
 
 def _said(value: bool) -> str:  # noqa: FBT001 - the value itself, not a switch

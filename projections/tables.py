@@ -75,7 +75,8 @@ calls = Table(
     Index("calls_of_caller_newest_first", "caller_key", "first_received_at", "session_id"),
     Index("calls_of_callee_newest_first", "callee_key", "first_received_at", "session_id"),
     Index("calls_began", "began_at"),
-    Index("calls_of_agent", "pbx", "extension", "status"),
+    # The open calls of a PBX, and of some of its agents: the many that ended are not looked at.
+    Index("calls_of_agent", "pbx", "status", "extension"),
     Index("calls_of_agent_newest_first", "pbx", "extension", "first_received_at", "session_id"),
     Index("calls_closed", "pbx", "extension", "closed_at"),
     # Everything that a day's figures are counted from: the rows themselves are not read.

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from heapq import merge
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session import Status
 from projections import counting, filters
-from projections.agent_status import Agent, Moment, agent_of
+from projections.agent_status import Moment, agent_of
 from projections.call_log import row_of
 from projections.facts import AgentKey, Asked, agent_facts
 from projections.feeds import Feed, FeedReason, Feeds
@@ -56,21 +56,23 @@ class Views:
         """The local day of each configured PBX."""
         return {name: now.astimezone(pbx.zone).date().isoformat() for name, pbx in self.pbxs.items()}
 
-    async def agents(self, connection: AsyncConnection, keys: Sequence[AgentKey] | None = None) -> list[Agent]:
+    async def agents(self, connection: AsyncConnection, keys: Sequence[AgentKey] | None = None) -> list[Json]:
         """The agents (null: all), in order of PBX and extension."""
         now, monotonic_s = datetime.now(UTC), time.monotonic()
         facts = await agent_facts(connection, partial(self._asked, now), keys)
-        found = [agent_of(one, self._moment(one.pbx, partition, now, monotonic_s)) for one, partition in facts]
+        moment = cache(lambda pbx, partition: self._moment(pbx, partition, now, monotonic_s))
+        found = [agent_of(one, moment(one.pbx, partition)) for one, partition in facts]
         for agent in found:
-            if agent.wrap_up_until is None:
-                self._wrap_ups.pop((agent.pbx, agent.extension), None)
+            key, until = (agent["pbx"], agent["extension"]), agent["wrap_up_until"]
+            if until is None:
+                self._wrap_ups.pop(key, None)
             else:
-                self._wrap_ups[agent.pbx, agent.extension] = agent.wrap_up_until
+                self._wrap_ups[key] = until
         return found
 
     async def agents_then(
         self, connection: AsyncConnection, at: datetime, keys: Sequence[AgentKey] | None = None
-    ) -> list[Agent]:
+    ) -> list[Json]:
         """The agents as they were known at that time."""
         sources = await self.known_by(connection, at)
         facts = await agent_facts(connection, partial(self._asked, at), keys, sources)
@@ -232,7 +234,7 @@ class Views:
             latest, _ = await self.calls(connection, CallFilter(), SNAPSHOT_CALLS + len(opened))
             known = {call["session_id"]: call for call in [*opened, *latest]}
             return {
-                "agents": [agent.model_dump(mode="json") for agent in await self.agents(connection)],
+                "agents": await self.agents(connection),
                 "calls": list(known.values()),
                 "feeds": [feed.model_dump(mode="json") for feed in self.pbx_feeds()],
                 "figures": await self.today(connection),
@@ -245,7 +247,7 @@ class Views:
         agents = await self.agents(connection, keys) if keys else []
         return {
             "calls": list(calls_told),
-            "agents": [agent.model_dump(mode="json") for agent in agents],
+            "agents": agents,
             "figures": await self.today(connection, sorted(pbxs)),
             **(await self.store.seen(connection)).stamp(),
         }

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session_events import FeedProgress
 from events.settings import ConfigurationError
-from projections.agent_status import AgentFacts, AgentState, Moment, OpenCall, agent_of
+from projections.agent_status import Agent, AgentFacts, AgentState, Moment, OpenCall, Today, agent_of
 from projections.call_log import Told, folded, row_of, told_in
 from projections.facts import Asked, agent_facts
 from projections.feeds import FeedReason, Feeds
@@ -175,22 +175,30 @@ async def test_the_legs_of_a_call_are_found_from_either(store: Store) -> None:
         assert session_id in others
 
 
+def shown(facts: AgentFacts, moment: Moment) -> Agent:
+    """The agent, as its shape has it."""
+    values = agent_of(facts, moment)
+    assert list(values) == list(Agent.model_fields)
+    assert set(values["today"]) == set(Today.model_fields)
+    return Agent.model_validate(values)
+
+
 async def test_agents_are_on_a_call_as_long_as_one_is_open(store: Store) -> None:
     log = Log().webhook(1, start(t=0)).webhook(2, start(party=Y, t=1)).webhook(30, end(t=29, duration=28))
     told = [told_in(0, event.model_dump_json().encode()) for event in run(log.records).events]
     await put(store, told)
     async with store.reading() as connection:
         ((facts, partition),) = await agent_facts(connection, lambda _: {"day": T0.date().isoformat()}, None)
-    agent = agent_of(facts, Moment(at(31), "2026-11-24", at(31)))
+    agent = shown(facts, Moment(at(31), "2026-11-24", at(31)))
     assert (agent.status, len(agent.calls), agent.since, partition) == (AgentState.ON_CALL, 1, at(1), 0)
     assert (agent.today.calls, agent.today.answered, agent.today.talk_s) == (2, 1, 28)
 
 
 def test_while_the_feed_is_silent_nobody_knows_and_why_is_said() -> None:
     facts = AgentFacts("default", "201", None, None, None, None, [OpenCall("s", at(0))], list[Tally]())
-    agent = agent_of(facts, Moment(at(40), "d", at(5), FeedReason.NO_PROGRESS))
+    agent = shown(facts, Moment(at(40), "d", at(5), FeedReason.NO_PROGRESS))
     assert (agent.status, agent.reason, agent.since) == (AgentState.UNKNOWN, FeedReason.NO_PROGRESS, at(5))
-    agent = agent_of(facts, Moment(at(40), "d", at(40)))
+    agent = shown(facts, Moment(at(40), "d", at(40)))
     assert (agent.status, agent.reason, agent.since) == (AgentState.ON_CALL, None, at(0))
 
 
@@ -208,7 +216,7 @@ async def test_wrap_up_follows_an_answered_call_where_it_is_set(
     asked = Asked(day="2026-11-24", ended_from=at(now_s - wrap_up_s), ended_to=at(now_s + wrap_up_s))
     async with store.reading() as connection:
         facts = await agent_facts(connection, lambda _: asked, None)
-    one, other = (agent_of(each, Moment(at(now_s), "2026-11-24", at(now_s), None, wrap_up_s)) for each, _ in facts)
+    one, other = (shown(each, Moment(at(now_s), "2026-11-24", at(now_s), None, wrap_up_s)) for each, _ in facts)
     assert (one.status, one.since) == (status, at(since_s))
     assert one.wrap_up_until == (at(60 + wrap_up_s) if status == "wrap_up" else None)
     assert other.status is AgentState.AVAILABLE, "nobody took that call"
