@@ -138,6 +138,10 @@ def committed_reader(settings: KafkaSettings) -> Options:
         "heartbeat_interval_ms": 3_000,
         "request_timeout_ms": 20_000,
         "max_partition_fetch_bytes": 4_194_304,
+        # aiokafka reads on from a broker that leads a partition no more. When that one deletes its copy the position is
+        # "out of range", and aiokafka asks the same broker where to go on, for as long as its metadata last (5 min),
+        # and reads nothing else from it meanwhile.
+        "metadata_max_age_ms": 3_000,
     }
 
 

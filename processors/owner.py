@@ -63,11 +63,15 @@ class Owner:
         self.state = "waiting"
 
     def take(self, records: list[InputRecord]) -> None:
-        """Queue fetched records; ones from before a seek are dropped, and a full queue pauses the partition."""
+        """Queue fetched records; ones from before a seek are dropped, and a full queue pauses the partition.
+
+        aiokafka begins at the beginning again where a partition moved to another broker: then we go forward again.
+        """
         if not self._consuming or self._stopping:
             return
         fresh = [record for record in records if record.offset >= self._expected]
         if not fresh:
+            self._consumer.seek(self.partition, self._expected)
             return
         self._queue.extend(fresh)
         self._expected = fresh[-1].offset + 1

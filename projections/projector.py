@@ -69,6 +69,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._broker = KafkaBroker(
             connection(settings)["bootstrap_servers"],
             security=_security(settings),
+            metadata_max_age_ms=committed_reader(settings)["metadata_max_age_ms"],
             allow_auto_create_topics=False,  # ours are created with their partitions and configs
             apply_types=False,
             logger=None,
@@ -132,7 +133,9 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             if self._attempted:
                 await self._learn_what_became_of_it()
             fresh = [record for record in records if record.offset >= self._position(record.partition).next_offset]
-            self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
+            if len(fresh) < len(records):
+                self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
+                self._go_forward({record.partition for record in records} - {record.partition for record in fresh})
             await self._fold(fresh)
         except ForeignWriterError as error:
             log.critical("the database has another writer; stop one of the two", found=str(error))
@@ -143,6 +146,15 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             log.warning("the database does not take the views; trying again", error=type(error).__name__)
             await asyncio.sleep(RETRY_S)
             raise
+
+    def _go_forward(self, partitions: Iterable[int]) -> None:
+        """To where we are: aiokafka begins at the beginning again where a partition moved to another broker."""
+        consumer: AIOKafkaConsumer | None = self._subscriber.consumer
+        if consumer is None:
+            return
+        for tp in consumer.assignment():
+            if tp.partition in partitions:
+                consumer.seek(tp, self._position(tp.partition).next_offset)
 
     async def _learn_what_became_of_it(self) -> None:
         """A commit whose answer never came may be in the database all the same; our clients were not told then."""

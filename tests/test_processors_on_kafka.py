@@ -3,12 +3,13 @@
 import asyncio
 import operator
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 
 from deploy.local.broker import free_port
 from events import envelope
@@ -16,6 +17,7 @@ from events.kafka import KafkaSettings
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.changelog import position_key
+from processors.owner import Owner
 from processors.rules import Rules
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
@@ -231,5 +233,44 @@ async def test_a_transaction_takes_one_record_when_idle_and_whole_batches_when_b
         await eventually(position, partial(operator.eq, written + number + 1), 60)
     idle, taken = transactions()
     assert (idle - busy, taken - written) == (5, 5)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_a_position_that_aiokafka_lost_is_found_again_and_not_everything_is_read_again(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a partition has moved to another broker (`make chaos`, reassign): it begins at the beginning again."""
+    settings = ProcessorsSettings(
+        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
+        processors_application=GROUP,
+    )
+    log, given = Log(0), Counter[int]()
+    for number in range(200):
+        log.webhook(number / 100, start(str(200 + number), f"+4122555{number:04}", t=number / 100))
+        await append(kafka, log.records[-1:])  # each a batch of its own, so that a fetch can be a small one
+    written, take = len(log.records), Owner.take
+
+    def counted(owner: Owner, records: list[InputRecord]) -> None:
+        given.update(record.offset for record in records)
+        take(owner, records)
+
+    monkeypatch.setattr(Owner, "take", counted)
+    runner = Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors"))
+    running = asyncio.create_task(runner.run())
+
+    async def position() -> int:
+        return runner.next_offset(0) if runner.is_consuming(0) else -1
+
+    await eventually(position, partial(operator.eq, written), 60)
+    given.clear()
+    webhooks = TopicPartition(kafka.topic_set.webhooks, 0)
+    runner._consumer._fetcher._max_partition_fetch_bytes = 1  # a batch at a time
+    runner._consumer.seek(webhooks, 0)
+    log.webhook(300, start("900", "+41335550000", t=300))
+    await append(kafka, log.records[written:])
+    await eventually(position, partial(operator.eq, len(log.records)), 60)
+    assert 1 <= sum(count for offset, count in given.items() if offset < written) < written / 2
+    assert given[written] == 1
     running.cancel()
     await asyncio.wait({running})

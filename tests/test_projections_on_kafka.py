@@ -12,16 +12,25 @@ from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from sqlalchemy.engine import make_url
 
 from events import session_events
 from events.kafka import KafkaSettings, transactional_producer
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX, Pbx
 from events.session_events import FeedProgress
 from processors.task import InputRecord, OutputRecord
+from projections.feeds import Feeds
+from projections.projector import Projector
+from projections.settings import ProjectionsSettings
+from projections.store import open_store
+from projections.stream import Stream
+from projections.views import Views
 from tests.builders import Log, end, run, start
 from tests.chaos.follower import Follower
 from tests.conftest import TEST_PARTITIONS
-from tests.system import System, append, committed_offsets
+from tests.system import System, append, committed_offsets, kafka_environment
 from tests.views_folded import session_records as folded_records
 from tests.waiting import eventually
 
@@ -290,3 +299,34 @@ async def partitions_of(system: System) -> int:
     async with httpx.AsyncClient() as client:
         metrics = (await client.get(f"{system.board}/metrics")).text
     return metrics.count("threecx_projections_high_watermark_offset{")
+
+
+async def test_a_position_that_aiokafka_lost_is_found_again_and_not_everything_is_read_again(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    """As when a partition has moved to another broker (`make chaos`, reassign): it begins at the beginning again."""
+    records = session_records(150)
+    for record in records:  # each a batch of its own, so that a fetch can be a small one
+        await append(kafka, [record], kafka.topic_set.call_sessions)
+    settings = ProjectionsSettings(**{name.lower(): value for name, value in kafka_environment(kafka).items()})  # type: ignore[arg-type]
+    topic, metrics = settings.topic_set.call_sessions, Metrics("projections")
+    store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path / 'views.sqlite'}"), topic)
+    views = Views(store, Feeds(30, settings.kafka_topic_partitions), {DEFAULT_PBX: Pbx()})
+    projecting = Projector(settings, store, views, Stream("test", metrics, 1, 1, 1), metrics)
+    await projecting.start()
+
+    async def position() -> int:
+        found = (await store.positions()).get(1)
+        return 0 if found is None else found.next_offset
+
+    await eventually(position, partial(operator.eq, len(records)), 60)
+    consumer = projecting._subscriber.consumer
+    consumer._fetcher._max_partition_fetch_bytes = 1  # a batch at a time
+    consumer.seek(TopicPartition(topic, 1), 0)
+    more = session_records(151)
+    await append(kafka, more[len(records) :], topic)
+    await eventually(position, partial(operator.eq, len(more)), 60)
+    stale = metrics.registry.get_sample_value("threecx_projections_stale_events_total") or 0
+    assert 1 <= stale < len(records) / 2
+    await projecting.stop()
+    await store.close()

@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from events.settings import ConfigurationError
 
@@ -31,6 +33,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.05
 HOST = "127.0.0.1"
+PORTS: Final = range(15_000, 32_000)
 _PR_SET_PDEATHSIG = 1
 
 Say = Callable[[str], None]
@@ -49,10 +52,15 @@ def die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback interface that nobody listens on now.
+
+    From below those that Linux gives to outgoing connections (32768 and up): one of them would be somebody's own end
+    of a connection before whoever asked here listens on it.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        if is_free(port):
+            return port
 
 
 def is_free(port: int) -> bool:

@@ -2,17 +2,20 @@
 
 import asyncio
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from deploy.local.broker import resolve_jars
 from events.kafka import discard, transactional_producer
 from tests.chaos import disks, network
 from tests.chaos.brokers import Node
-from tests.chaos.plan import Fault
-from tests.chaos.site import PARTITIONS, Site
+from tests.chaos.plan import PARTITIONS, Fault
+from tests.chaos.site import Site
 
 
 class Faults:
@@ -72,6 +75,22 @@ class Faults:
         self._site.database.kill()
         await asyncio.sleep(fault.seconds)
         self._site.database.start()
+
+    _database_away = _kill_database
+
+    async def _reassign(self, fault: Fault) -> None:
+        """The same partition of each topic goes to other nodes and comes back, with another leader."""
+        topics = self._site.kafka.topic_set
+        moved = await asyncio.create_subprocess_exec(
+            *("java", "-cp", f"{resolve_jars(lambda _: None)}/*", str(Path(__file__).parent / "Reassign.java")),
+            *(self._site.cluster.bootstrap_servers, fault.target),
+            *(topics.webhooks, topics.call_sessions, topics.changelog),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        said, _ = await moved.communicate()
+        if moved.returncode:
+            self._problems.append(f"partition {fault.target} could not be moved: {said.decode()[-500:]}")
 
     async def _cut(self, fault: Fault) -> None:
         way = self._site.ways[fault.target]

@@ -6,6 +6,7 @@ from random import Random
 
 from tests.chaos import network
 
+PARTITIONS = 12
 SERVICES = ("ingest", "processors-1", "processors-2", "projections-sqlite", "projections-postgres")
 
 
@@ -28,8 +29,11 @@ KINDS = (
     "rolling restart", "double",
 )  # fmt: skip
 """Every kind; SIGKILL of a service, the most usual one, three times as often."""
-OF_THREE = ("kill leaders", "kill coordinator", "kill all brokers")
-"""With three brokers: the node that leads most partitions, the one that decides on transactions, all at once."""
+OF_THREE = ("kill leaders", "kill coordinator", "kill all brokers", "reassign")
+"""With three brokers: the node that leads most partitions, the one that decides on transactions, all at once; or a
+partition of each topic moves."""
+LONG = ("database away",)
+"""Only when chosen: PostgreSQL is away for `--longest` seconds."""
 
 OF_DISKS = ("power cut", "disk full", "slow disk", "failing sync")
 OF_NETWORK = network.KINDS
@@ -86,6 +90,8 @@ def _fault(random: Random, kind: str, longest_s: float, brokers: int) -> Fault:
         **dict.fromkeys(OF_DISKS, (random.choice(("ingest", node, "postgres", "projections-sqlite")), spell_s)),
         **dict.fromkeys(OF_NETWORK, (random.choice(pairs), spell_s)),
         "kill database": ("postgres", spell_s),
+        "database away": ("postgres", longest_s),
+        "reassign": (str(random.randrange(PARTITIONS)), 0.0),
         "reset": (random.choice(WAYS), 0.0),
         "lose commit answers": ("processors", 0.0),
         "hold commits": ("processors", random.choice((1.0, 4.0, 8.0))),

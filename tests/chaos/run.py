@@ -16,9 +16,9 @@ from tests.chaos import verdict
 from tests.chaos.faults import Faults
 from tests.chaos.follower import Follower
 from tests.chaos.ledger import Attempt, Ledger, attempts_of
-from tests.chaos.plan import Fault, closes_the_door, lanes_of
+from tests.chaos.plan import PARTITIONS, Fault, closes_the_door, lanes_of
 from tests.chaos.reference import PROGRESS, Fold, Raw, expect_all, folded
-from tests.chaos.site import PARTITIONS, RULES, Site, Surroundings
+from tests.chaos.site import RULES, Site, Surroundings
 from tests.chaos.soak import Watch
 from tests.chaos.traffic import QUEUE, Sender, Traffic
 
@@ -144,7 +144,7 @@ class Run:
         try:
             await self.site.caught_up(CATCH_UP_TIMEOUT_S)
         except TimeoutError:
-            self.report.problems.append(f"{after}: not caught up within {CATCH_UP_TIMEOUT_S:g} s")
+            self.report.problems.append(f"{after}: not caught up within {CATCH_UP_TIMEOUT_S:g} s ({self.site.behind})")
         self.site.look()
         return time.monotonic() - healed_s
 

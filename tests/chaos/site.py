@@ -22,12 +22,12 @@ from processors.rules import Rules
 from tests.chaos.brokers import Cluster, Node
 from tests.chaos.database import Database
 from tests.chaos.disks import Disks
+from tests.chaos.plan import PARTITIONS
 from tests.chaos.proxy import Way
 from tests.chaos.reference import Raw
 from tests.chaos.traffic import PBXS, QUEUE, SWISS
 from tests.system import Service, read_committed
 
-PARTITIONS = 12
 RULES = Rules(call_duration_max_s=30, superseded_grace_s=10, ring_max_s=30, tolerance_s=5, closed_kept_s=25)
 """Short, so that a run of a minute goes beyond each of them."""
 SHORT_RULES = Rules(call_duration_max_s=10, superseded_grace_s=4, ring_max_s=10, tolerance_s=3, closed_kept_s=8)
@@ -49,7 +49,7 @@ class Surroundings:
 
 
 class Site:
-    """Everything as real processes; `services` are those that should be running."""
+    """Everything as real processes; `services` are those that should be running, `behind` who was last waited for."""
 
     def __init__(self, folder: Path, around: Surroundings, *, plain_times: bool, rules: Rules = RULES) -> None:
         """Nothing is started yet; `folder` takes data and logs."""
@@ -65,6 +65,7 @@ class Site:
         self.database = Database(self._place_of("postgres") / "server")
         self.services: dict[str, Service] = {}
         self.problems: list[str] = []
+        self.behind = ""
         self._clock = folder / "clock"
         self._ports = {name: free_port() for name in (*ALWAYS, "processors-3", "projections-double")}
         self._data = {name: folder / "data" / name for name in self._ports}
@@ -279,8 +280,11 @@ class Site:
         while True:
             offsets = await admin.list_consumer_group_offsets(group)
             found = [offsets.get(TopicPartition(topic, number)) for number in range(PARTITIONS)]
-            if all(end == 0 or (one and one.offset >= end) for one, end in zip(found, ends, strict=True)):
+            told = [0 if one is None else one.offset for one in found]
+            behind = {number: (at, end) for number, (at, end) in enumerate(zip(told, ends, strict=True)) if at < end}
+            if not behind:
                 return
+            self.behind = f"{group}: " + ", ".join(f"{one} at {at} of {end}" for one, (at, end) in behind.items())
             await asyncio.sleep(0.1)
 
     async def topic(self, name: str) -> list[Raw]:
