@@ -137,6 +137,22 @@ async def test_a_stream_on_which_nothing_happens_is_kept_alive(monkeypatch: pyte
     assert await asyncio.wait_for(anext(messages), 5) == b": keep-alive\n\n"
 
 
+async def test_many_clients_are_woken_seldom_and_then_sent_all_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PACE_S", 0.2)
+    stream = stream_of()
+    messages, other = await stream.subscribe(None, picture), await stream.subscribe(None, picture)
+    for client in (messages, other):
+        await told(client, 1)
+    stream.publish("change", {"n": 1})
+    await told(messages, 1)
+    stream.publish("change", {"n": 2})
+    waiting = asyncio.ensure_future(anext(messages))
+    await asyncio.sleep(0.05)
+    stream.publish("change", {"n": 3})
+    assert [data["n"] for _, _, data in parsed(await asyncio.wait_for(waiting, 5))] == [2, 3]
+    assert [data["n"] for _, _, data in parsed(await asyncio.wait_for(anext(other), 5))] == [1, 2, 3]
+
+
 async def test_snapshot_and_change_have_the_documented_shapes(tmp_path: Path) -> None:
     store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"), "sessions")
     await put(store, some_calls(1))
