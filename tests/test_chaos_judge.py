@@ -15,7 +15,7 @@ from tests.builders import T0
 from tests.chaos import verdict
 from tests.chaos.faults import Faults
 from tests.chaos.ledger import Attempt, Ledger, attempts_of
-from tests.chaos.plan import KINDS, LONG, OF_DISKS, OF_NETWORK, OF_THREE, plan
+from tests.chaos.plan import CHOSEN, KINDS, OF_DISKS, OF_NETWORK, OF_THREE, plan
 from tests.chaos.reference import PROGRESS, Expected, Fold, Json, Raw, expect, folded
 from tests.chaos.soak import Sample, Watch
 from tests.chaos.traffic import Traffic
@@ -234,7 +234,7 @@ def test_a_plan_is_the_same_again_and_has_every_kind() -> None:
     faults = plan(seed, 40, longest_s=5, brokers=3)
     assert faults == plan(seed, 40, longest_s=5, brokers=3)
     assert {fault.kind for fault in faults} == {*KINDS, *OF_THREE}
-    for kind in (*KINDS, *OF_THREE, *OF_DISKS, *OF_NETWORK, *LONG):
+    for kind in (*KINDS, *OF_THREE, *OF_DISKS, *OF_NETWORK, *CHOSEN):
         assert hasattr(Faults, "_" + kind.replace(" ", "_").replace("-", "_"))
     assert max(fault.seconds for fault in faults if fault.kind != "clock") <= 8.0
 

@@ -17,6 +17,8 @@ from tests.chaos.brokers import Node
 from tests.chaos.plan import PARTITIONS, Fault
 from tests.chaos.site import Site
 
+REACHED_TIMEOUT_S = 60.0
+
 
 class Faults:
     """One method for each kind, named as the kind is."""
@@ -38,6 +40,23 @@ class Faults:
         await asyncio.sleep(fault.seconds)
         self._site.launch(fault.target)
         await self._site.answers(fault.target)
+
+    async def _kill_at(self, fault: Fault) -> None:
+        name, point, nth = fault.target.split(" ")
+        await self._site.stop(name)
+        service = self._site.arm(name, point, int(nth))
+        try:
+            async with asyncio.timeout(REACHED_TIMEOUT_S):
+                while service.returncode is None:  # noqa: ASYNC110 - a process
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            self._problems.append(f"{name} never came to {point} for the {nth}. time")
+        if service.returncode not in {None, -signal.SIGKILL}:
+            self._problems.append(f"{name} ended with status {service.returncode} on its way to {point}")
+        self._done[f"at {point} of {name.split('-')[0]}"] += 1
+        self._site.kill(name)
+        self._site.launch(name)
+        await self._site.answers(name)
 
     async def _freeze(self, fault: Fault) -> None:
         self._site.send(fault.target, signal.SIGSTOP)

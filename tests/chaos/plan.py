@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.chaos import network
+from tests.chaos.points import POINTS
 
 PARTITIONS = 12
 SERVICES = ("ingest", "processors-1", "processors-2", "projections-sqlite", "projections-postgres")
@@ -32,13 +33,13 @@ KINDS = (
 OF_THREE = ("kill leaders", "kill coordinator", "kill all brokers", "reassign")
 """With three brokers: the node that leads most partitions, the one that decides on transactions, all at once; or a
 partition of each topic moves."""
-LONG = ("database away",)
-"""Only when chosen: PostgreSQL is away for `--longest` seconds."""
+CHOSEN = ("database away", "kill at")
+"""Only when chosen: PostgreSQL is away for `--longest` seconds; SIGKILL at a named point, each in turn."""
 
 OF_DISKS = ("power cut", "disk full", "slow disk", "failing sync")
 OF_NETWORK = network.KINDS
 """Root only, and only when chosen."""
-OF_SERVICES = frozenset({"kill", "freeze", "scale", "rolling restart", "double"})
+OF_SERVICES = frozenset({"kill", "kill at", "freeze", "scale", "rolling restart", "double"})
 """What is done to a service's process: two of these at once would be done to one that is not there."""
 
 
@@ -50,7 +51,7 @@ def lanes_of(faults: Sequence[Fault]) -> list[list[Fault]]:
 
 def closes_the_door(fault: Fault) -> bool:
     """Whether no webhook can be answered meanwhile."""
-    killed = fault.target == "ingest" and fault.kind in {"kill", "freeze", "power cut"}
+    killed = fault.target.split(" ")[0] == "ingest" and fault.kind in {"kill", "kill at", "freeze", "power cut"}
     return killed or fault.target == "sender-ingest" or fault.kind == "rolling restart"
 
 
@@ -62,7 +63,11 @@ def plan(seed: int, faults: int, *, longest_s: float, brokers: int, only: Sequen
     random.shuffle(kinds)
     while len(kinds) < faults:
         kinds.append(random.choice(possible))
-    return [_fault(random, kind, longest_s, brokers) for kind in kinds[:faults]]
+    points = random.sample(ALL_POINTS, len(ALL_POINTS))
+    return [
+        _fault(random, kind, longest_s, brokers, points[number % len(points)])
+        for number, kind in enumerate(kinds[:faults])
+    ]
 
 
 SPELLS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 12.0, 30.0, 60.0)
@@ -75,10 +80,12 @@ PAIRS = (
     "sender-ingest",
     "follower-projections",
 )
+ALL_POINTS = tuple(f"{service} {point}" for service in SERVICES for point in POINTS[service.split("-")[0]])
+NTH_MAX = 4
 JUMPS_S = (-7.0, 3.0, 30.0, -90.0, 3600.0, -86_400.0, 86_400.0 * 365 * 3, -86_400.0 * 365 * 3)
 
 
-def _fault(random: Random, kind: str, longest_s: float, brokers: int) -> Fault:
+def _fault(random: Random, kind: str, longest_s: float, brokers: int, point: str) -> Fault:
     node = f"kafka-{random.randrange(brokers) + 1}"
     spell_s = min(longest_s, random.choice(SPELLS_S))
     pairs = PAIRS if brokers == 1 else (*PAIRS, "brokers")
@@ -91,6 +98,7 @@ def _fault(random: Random, kind: str, longest_s: float, brokers: int) -> Fault:
         **dict.fromkeys(OF_NETWORK, (random.choice(pairs), spell_s)),
         "kill database": ("postgres", spell_s),
         "database away": ("postgres", longest_s),
+        "kill at": (f"{point} {random.randint(1, NTH_MAX)}", 0.0),
         "reassign": (str(random.randrange(PARTITIONS)), 0.0),
         "reset": (random.choice(WAYS), 0.0),
         "lose commit answers": ("processors", 0.0),

@@ -123,6 +123,13 @@ class Site:
         module = "tests.chaos.clocked_ingest" if name == "ingest" else name.split("-", maxsplit=1)[0]
         self.services[name] = Service(module, self._environment(name), self.folder / f"{name}.log")
 
+    def arm(self, name: str, point: str, nth: int) -> Service:
+        """Start a service that kills itself at the point; who waits for that forgets it."""
+        arguments = (name.split("-", maxsplit=1)[0], point, str(nth))
+        service = Service("tests.chaos.armed", self._environment(name), self.folder / f"{name}.log", *arguments)
+        self.services[name] = service
+        return service
+
     def look(self) -> None:
         """Whatever ended though nobody ended it is a problem, and is started again."""
         for name, service in list(self.services.items()):
