@@ -35,8 +35,11 @@ class EnvelopeError(ValueError):
 
 
 _TYPES = {one.value.encode(): one for one in Type}
+_TYPE_HEADERS: Final = {one: ("ce_type", one.value.encode()) for one in Type}
 _SPECVERSION: Final = ("ce_specversion", b"1.0")
 _PBXS_MAX: Final = 4_096
+_CONTENT_TYPES_MAX: Final = 64
+_INSTANCES_MAX: Final = 64
 
 
 class Envelope(NamedTuple):
@@ -60,15 +63,14 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
     headers = [
         _SPECVERSION,
         ("ce_id", envelope.id.encode()),
-        ("ce_source", _source(envelope.pbx)),
-        ("ce_type", envelope.type.encode()),
+        _source(envelope.pbx),
+        _TYPE_HEADERS[envelope.type],
         ("ce_time", times.to_text(envelope.time).encode()),
     ]
     if envelope.content_type is not None:
-        # surrogateescape: a sender's content type is arbitrary bytes and is passed on as it came.
-        headers.append(("content-type", envelope.content_type.encode("utf-8", "surrogateescape")))
+        headers.append(_content_type(envelope.content_type))
     if envelope.ingest is not None:
-        headers.append(("ingest", envelope.ingest.encode()))
+        headers.append(_ingest(envelope.ingest))
     if envelope.ingest_sequence is not None:
         headers.append(("ingest_sequence", str(envelope.ingest_sequence).encode()))
     return headers
@@ -106,8 +108,19 @@ def source_of(pbx: str) -> str:
 
 
 @lru_cache(_PBXS_MAX)
-def _source(pbx: str) -> bytes:
-    return source_of(pbx).encode()
+def _source(pbx: str) -> tuple[str, bytes]:
+    return "ce_source", source_of(pbx).encode()
+
+
+@lru_cache(_CONTENT_TYPES_MAX)
+def _content_type(content_type: str) -> tuple[str, bytes]:
+    # surrogateescape: a sender's content type is arbitrary bytes and is passed on as it came.
+    return "content-type", content_type.encode("utf-8", "surrogateescape")
+
+
+@lru_cache(_INSTANCES_MAX)
+def _ingest(instance: str) -> tuple[str, bytes]:
+    return "ingest", instance.encode()
 
 
 @lru_cache(_PBXS_MAX)

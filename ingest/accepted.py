@@ -48,6 +48,8 @@ def encode(accepted: Accepted) -> bytes:
 
 
 _SAID: Final = b'{"id":"%s","pbx":%s,"key":%s,"received_at":"%s","content_type":%s,"refused":%s}'
+_TEXT_OR_NULL: Final = {str, type(None)}
+_SAID_KEYS: Final = frozenset(("id", "pbx", "key", "received_at", "content_type", "refused"))
 
 
 @functools.lru_cache(1_024)
@@ -61,14 +63,15 @@ def decode(payload: bytes) -> Accepted | None:
     end = 4 + int.from_bytes(payload[:4], "big")
     try:
         said: dict[str, Any] = orjson.loads(payload[4:end])
-        said["received_at"] = times.from_text(said["received_at"])
-        one = Accepted(**said, body=payload[end:])
-    except (ValueError, TypeError, KeyError):
+        if not said.keys() <= _SAID_KEYS:
+            return None
+        at = times.from_text(said["received_at"])
+        content_type, refused = said["content_type"], said.get("refused")
+        one = Accepted(said["id"], said["pbx"], said["key"], at, content_type, payload[end:], refused)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    names = (one.id, one.pbx, one.key)
-    texts = (one.content_type, one.refused)
-    is_whole = all(isinstance(text, str) for text in names) and all(isinstance(text, str | None) for text in texts)
-    return one if is_whole else None
+    is_named = type(one.id) is type(one.pbx) is type(one.key) is str
+    return one if is_named and {type(content_type), type(refused)} <= _TEXT_OR_NULL else None
 
 
 def undecodable(payload: bytes, instance: str, sequence: int, found_at: datetime) -> Accepted:

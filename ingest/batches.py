@@ -7,7 +7,6 @@ at a time. The choice of the partition is ours then, and is Kafka's own (murmur2
 import asyncio
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -25,14 +24,15 @@ class Sent(NamedTuple):
     sequences: list[int]
 
 
-@dataclass(slots=True)
-class _Open:
+class _Batch(NamedTuple):
+    topic: str
+    partition: int
     builder: BatchBuilder
-    sequences: list[int] = field(default_factory=list)
+    sequences: list[int]
 
 
 class Batches:
-    """Use: `add` for each record in order, `close`, then await every delivery in `sent`."""
+    """Use: `add` for each record in order, `hand_over`, then await every delivery in `sent`."""
 
     def __init__(self, producer: AIOKafkaProducer, partitions: int, batch_bytes_max: int) -> None:
         """`partitions`: of each topic. A record longer than `batch_bytes_max` goes alone."""
@@ -40,34 +40,29 @@ class Batches:
         self._producer = producer
         self._partitions = partitions
         self._bytes_max = batch_bytes_max
-        self._open: dict[tuple[str, int], _Open] = {}
+        self._batches: list[_Batch] = []
+        self._open: dict[tuple[str, int], _Batch] = {}
 
-    async def add(self, topic: str, key: bytes, value: bytes, headers: Headers, sequence: int) -> None:
-        """Put a record into its partition's batch, and hand that over first when the record has no room in it."""
+    def add(self, topic: str, key: bytes, value: bytes, headers: Headers, sequence: int) -> None:
+        """Put a record into its partition's batch, or into a new one when it has no room in it."""
         place = topic, partition_of(key, self._partitions)
         batch = self._open.get(place)
-        if batch is not None and batch.builder.size() + len(value) + _BESIDE_VALUE_BYTES > self._bytes_max:
-            await self._hand_over(place)
-            batch = None
-        if batch is None:
-            batch = self._open[place] = _Open(self._producer.create_batch())
-        if batch.builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
-            await self._hand_over(place)
+        if (
+            batch is None
+            or batch.builder.size() + len(value) + _BESIDE_VALUE_BYTES > self._bytes_max
+            or batch.builder.append(key=key, value=value, timestamp=None, headers=headers) is None
+        ):
+            batch = self._open[place] = _Batch(*place, self._producer.create_batch(), [])
+            self._batches.append(batch)
             # An empty batch takes any record, and the broker decides on its size.
-            batch = self._open[place] = _Open(self._producer.create_batch())
             batch.builder.append(key=key, value=value, timestamp=None, headers=headers)
         batch.sequences.append(sequence)
 
-    async def close(self) -> None:
-        """Hand over what is still open."""
-        for place in list(self._open):
-            await self._hand_over(place)
-
-    async def _hand_over(self, place: tuple[str, int]) -> None:
-        topic, partition = place
-        batch = self._open.pop(place)
-        delivery = await self._producer.send_batch(batch.builder, topic, partition=partition)
-        self.sent.append(Sent(delivery, topic, batch.sequences))
+    async def hand_over(self) -> None:
+        """Give the batches to the client, which sends those of a partition one at a time, in their order."""
+        for topic, partition, builder, sequences in self._batches:
+            delivery = await self._producer.send_batch(builder, topic, partition=partition)
+            self.sent.append(Sent(delivery, topic, sequences))
 
 
 @functools.lru_cache(4_096)

@@ -32,6 +32,9 @@ from ingest.settings import IngestSettings
 from ingest.ticks import BEHIND_MAX, PERIOD, Ticks
 
 RECORDS_MAX: Final = 1_000
+GATHER_S: Final = 0.01
+"""After what there was has been sent, so long the next ones gather: each sending has a cost of its own. Who comes after
+a pause does not wait."""
 BURIED_BYTES_MAX: Final = 65_536
 """Of a body that is longer than Kafka takes so much is kept, or less where even that is refused."""
 REFUSED_S: Final = 0.02
@@ -99,6 +102,7 @@ class Forwarder:
         self._traced: list[str] = []
         self._ticks = Ticks(settings.kafka_topic_partitions if tick_partitions is None else tick_partitions, clock())
         self._tick_number = 0
+        self._webhooks, self._dead_letters = settings.topic_set.webhooks, settings.topic_set.dead_letters
         self._window = RECORDS_MAX
         self._batch_bytes = FORWARDED_BATCH_BYTES_MAX
         self._too_large: dict[int, int] = {}
@@ -140,12 +144,15 @@ class Forwarder:
         self._reached(reachable=True)
         while True:
             self._journal.arrived.clear()
-            records = await self._journal.read(self._journal.acknowledged, self._window)
+            window = self._window
+            records = await self._journal.read(self._journal.acknowledged, window)
             if records:
                 await self._send(producer, records)
-                self._window = min(RECORDS_MAX, self._window * 2)
+                self._window = min(RECORDS_MAX, window * 2)
             await self._tick(producer)
-            if not records:
+            if records and len(records) < window:
+                await asyncio.sleep(GATHER_S)
+            elif not records:
                 with contextlib.suppress(TimeoutError):
                     until_tick_s = (self._ticks.next_at - self._clock()).total_seconds()
                     pause_s = min(max(until_tick_s, 0.001), PERIOD.total_seconds())
@@ -164,10 +171,10 @@ class Forwarder:
                 if one is None:
                     undecodable.append(sequence)
                     one = accepted.undecodable(payload, self._journal.instance, sequence, self._clock())
-                reason = await self._add(batches, one, sequence)
+                reason = self._add(batches, one, sequence)
                 if reason is not None:
                     buried[reason] += 1
-            await batches.close()
+            await batches.hand_over()
             await self._delivered(batches.sent)
         self._journal.acknowledge(records[-1][0])
         self._too_large.clear()
@@ -181,9 +188,9 @@ class Forwarder:
         for reason, count in buried.items():
             self._metrics.counter("dead_letters_total", reason).inc(count)
 
-    async def _add(self, batches: Batches, one: accepted.Accepted, sequence: int) -> str | None:
+    def _add(self, batches: Batches, one: accepted.Accepted, sequence: int) -> str | None:
         """Steps 1 and 2 for one record; why it is a dead letter, if it is one."""
-        topics, key = self._settings.topic_set, one.key.encode()
+        key = one.key.encode()
         headers = accepted.headers(one, self._journal.instance, sequence)
         if self._tracing is not None:
             headers += self._tracing.header(one.id, "forward")
@@ -192,10 +199,10 @@ class Forwarder:
         if kept_bytes is not None:
             reason = f"longer than Kafka takes ({len(one.body)} bytes); cut"
             headers = dead_letters.headers(headers, reason, dead_letters.FROM_INGEST)
-            await batches.add(topics.dead_letters, key, one.body[:kept_bytes], headers, sequence)
+            batches.add(self._dead_letters, key, one.body[:kept_bytes], headers, sequence)
             return _DEAD_LETTER_REASONS.get(one.refused, "body")
-        topic = topics.webhooks if one.refused is None else topics.dead_letters
-        await batches.add(topic, key, one.body, headers, sequence)
+        topic = self._webhooks if one.refused is None else self._dead_letters
+        batches.add(topic, key, one.body, headers, sequence)
         return None if one.refused is None else _DEAD_LETTER_REASONS.get(one.refused, "body")
 
     async def _delivered(self, sent: list[Sent]) -> None:
