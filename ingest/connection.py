@@ -2,7 +2,8 @@
 
 The parser is llhttp (httptools), in its strict mode: what two readers could read two ways is refused. What is ours:
 
-1. a head is judged as soon as it is there, before its body: too long, ambiguous, or refused by the service;
+1. a head is judged as soon as it is there, before its body: too long, ambiguous, or refused by the service; one that
+   was let in before and comes whole with its body is known (`heads`);
 2. a body is kept only while nothing was refused, and never longer than its limit;
 3. a whole request is handed to the service, which replies at once or later; replies leave in order (pipelining);
 4. what is refused before its body was whole ends the connection: half-closed, then read and dropped for a moment, since
@@ -22,6 +23,7 @@ import structlog
 from events.logs import place_of
 from ingest import answers
 from ingest.answers import Answer
+from ingest.heads import Heads
 from ingest.requests import Limits, Reply, Request, Service
 from ingest.settings import WHOLE_S_MAX
 
@@ -37,11 +39,12 @@ log = structlog.get_logger()
 class Connection(asyncio.Protocol):
     """See the module."""
 
-    def __init__(self, service: Service, limits: Limits, others: "set[Connection]") -> None:
-        """`others` holds every open connection; this one joins it."""
+    def __init__(self, service: Service, limits: Limits, others: "set[Connection]", heads: Heads) -> None:
+        """`others` holds every open connection; this one joins it. `heads` is the same for all of them."""
         self.service = service
         self._limits = limits
         self._others = others
+        self._heads = heads
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -51,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._raw_bytes = 0
         self._body_left = 0
-        self._has_completed = False
+        self._completed: Request | None = None
         self._is_ended = False
         self._is_paused = False
         self._is_choked = False
@@ -106,7 +109,18 @@ class Connection(asyncio.Protocol):
         if self._body_left:
             self._take_body(data)
             return
-        self._has_completed = False
+        is_new = self._request is None
+        if is_new and (known := self._heads.again(self._peer, data, self._loop.time())) is not None:
+            self._finish(known, is_last=False)
+        else:
+            self._completed = None
+            self._parse(data)
+            completed, self._completed = self._completed, None
+            if is_new and completed is not None and completed.refusal is None and not self._is_ended:
+                self._heads.keep(self._peer, data, completed)
+        self._breathe()
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -118,8 +132,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._end(answers.problem(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1 that can be read in one way only"))
         else:
-            self._look(0 if self._has_completed else len(data))
-        self._breathe()
+            self._look(len(data) if self._completed is None else 0)
 
     def _look(self, raw_bytes: int) -> None:
         """Rules 1 and 4 for a request that has not come whole; `raw_bytes` of it came now, as far as is known."""
@@ -223,7 +236,7 @@ class Connection(asyncio.Protocol):
         request = self._request
         if request is None:
             return
-        self._has_completed = True
+        self._completed = request
         if self._parser.should_upgrade():
             self._body_left = _number((request.values(_LENGTH) or [b"0"])[0]) if request.refusal is None else 0
             if self._body_left:

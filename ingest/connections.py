@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from ingest.connection import Connection
+from ingest.heads import Heads
 from ingest.requests import Limits, Service
 
 LOOK_S: Final = 0.1
@@ -33,8 +34,9 @@ async def connections(
     _allow_files(limits.connections_max)
     loop = asyncio.get_running_loop()
     current: set[Connection] = set()
+    heads = Heads()
     server = await loop.create_server(
-        lambda: Connection(service, limits, current),
+        lambda: Connection(service, limits, current, heads),
         sock=listener,
         backlog=LISTEN_BACKLOG,
         ssl=tls,

@@ -47,6 +47,13 @@ class Request:
         self.route: object = None
         self._kept: bytes | bytearray = b""
 
+    def again(self, began: float, body: bytes) -> "Request":
+        """The next request with this very head, of the same length, whole."""
+        one = Request(self.peer, began)
+        one.method, one.target, one.headers, one.has_head = self.method, self.target, self.headers, True
+        one.route, one.size, one._kept = self.route, self.size, body
+        return one
+
     @property
     def body(self) -> bytes:
         """What has come of the body."""

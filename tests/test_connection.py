@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
+from ingest.heads import HEAD_BYTES_MAX, HEADS_MAX, Heads
 from ingest.requests import Request
 from ingest.tls import Tls
 from tests.doors import Rig, opened
@@ -241,3 +242,53 @@ async def test_tls_takes_up_a_renewed_certificate_and_keeps_the_old_one_while_ha
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await _certificate_at(rig, ancient)
     watching.cancel()
+
+
+async def test_a_head_that_is_known_lets_in_what_a_parsed_one_does_and_nothing_else(tmp_path: Path) -> None:
+    """Each variant of a request follows on the very same bytes that were let in, each once known and once not."""
+    known = event(b"X-Webhook-Secret: first")
+    length = b"Content-Length: %d" % len(BODY)
+    variants: list[tuple[bytes, int]] = [
+        (known.replace(BODY, BODY.replace(b"1234", b"9876")), 202),
+        (known.replace(b"first", b"First"), 401),
+        (known.replace(b"X-Webhook-Secret: first\r\n", b""), 401),
+        (known.replace(b"/3cx/", b"/3cx/nobody/"), 404),
+        (known.replace(length, length + b"\r\nContent-Encoding: gzip"), 415),
+        (known.replace(BODY, b"[" + BODY[1:]), 422),
+        (known.replace(length, length + b"\r\n" + length), 400),
+        (known[:-1] + b"}" + known, 202),
+        (known[:-5], 202),
+        (known + b"X", 202),
+    ]
+    async with opened(tmp_path, ingest_webhook_secrets="first") as rig:
+        for variant, expected in variants:
+            reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+            found = []
+            for piece in (known, known, variant):
+                writer.write(piece)
+                if piece == known[:-5]:
+                    await asyncio.sleep(0.05)
+                    writer.write(known[-5:])
+                answered = await reader.readuntil(b"\r\n\r\n")
+                found += statuses(answered)
+                length_told = re.search(rb"content-length: (\d+)", answered)
+                assert length_told is not None
+                await reader.readexactly(int(length_told[1]))
+            assert found == [202, 202, expected], variant
+            writer.close()
+        bodies = [one.body for one in await rig.kept()]
+        assert bodies.count(BODY) == len(bodies) - 2, "each with its own body: one other, one that is no webhook"
+        assert bodies.count(BODY.replace(b"1234", b"9876")) == 1
+
+
+def test_heads_that_are_known_are_bounded_and_each_is_known_for_its_peer_only() -> None:
+    heads = Heads()
+    for number in range(HEADS_MAX * 2):
+        data = EVENT + b"X: %d\r\n\r\n" % number
+        heads.keep("", data, Request("", 0))
+        assert heads.again("", data, 1) is not None
+        assert len(heads._known) <= HEADS_MAX
+    long = EVENT + b"X: " + b"y" * HEAD_BYTES_MAX + b"\r\n\r\n"
+    heads.keep("", long, Request("", 0))
+    assert heads.again("", long, 1) is None
+    assert heads.again("192.0.2.1", data, 1) is None, "another peer is judged for itself"
