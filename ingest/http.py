@@ -206,11 +206,14 @@ class Door:
             return
         one = self._accepted(request, rights)
         try:
-            durable = self._journal.append(accepted.encode(one))
+            self._journal.append(accepted.encode(one), lambda sequence: self._told(sequence, one, reply))
         except JournalFullError:
             reply(_FULL)
-            return
-        durable.add_done_callback(lambda done: reply(self._outcome(done, one, reply)))
+
+    def _told(self, sequence: int | None, one: Accepted, reply: Reply) -> None:
+        """Answer what the journal tells; a reply that was answered was too late, and is not counted as accepted."""
+        if reply.answer is None:
+            reply(_FAILING if sequence is None else self._durable(one))
 
     def _accepted(self, request: Request, rights: Rights) -> Accepted:
         body = request.body
@@ -226,9 +229,7 @@ class Door:
         identity = accepted.id_of(self._run, self._number)
         return Accepted(identity, rights.name, key, received_at, content_type, body, refused)
 
-    def _outcome(self, done: "asyncio.Future[int]", one: Accepted, reply: Reply) -> Answer:
-        if done.cancelled() or done.exception() is not None or reply.answer is not None:  # answered: it was too late
-            return _FAILING
+    def _durable(self, one: Accepted) -> Answer:
         if one.refused is not None:
             detail = f"{one.refused}; it is kept in the dead letters as {one.id}"
             return answers.problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

@@ -1,7 +1,7 @@
 """The journal: what was accepted and Kafka has not acknowledged yet, on disk and synced before anybody is told so.
 
 1. `append` joins the group that waits; one thread writes the whole group and syncs it (group commit);
-2. only then the futures are resolved: a webhook is answered 202;
+2. only then those who appended are told: a webhook is answered 202;
 3. `read` gives the records in order to the forwarder, from memory or, when it is behind, from the files;
 4. `acknowledge` deletes a segment once Kafka has all of it; one with damage in it is set aside instead.
 
@@ -13,14 +13,14 @@ or sync is never trusted again: the group is written once more, to a new segment
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -48,8 +48,8 @@ class JournalFullError(Exception):
     """The journal holds as many bytes as it may; Kafka must take some first."""
 
 
-class JournalFailedError(Exception):
-    """The disk refused the group; nothing of it was acknowledged to anybody."""
+Told = Callable[[int | None], object]
+"""Called once: with the record's sequence when it is durable, with null when the disk refused it."""
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class _Group:
     """What waits for the next group commit."""
 
     payloads: list[bytes] = field(default_factory=list)
-    futures: list["asyncio.Future[int]"] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
 
 
 class Journal:
@@ -128,19 +128,17 @@ class Journal:
         """At its limit: what comes now is refused."""
         return self._bytes + self._waiting_bytes >= self.bytes_max or self._waiting_bytes >= WAITING_BYTES_MAX
 
-    def append(self, payload: bytes) -> "asyncio.Future[int]":
-        """Join the next group commit; the future is the record's sequence once it is durable, or JournalFailedError.
+    def append(self, payload: bytes, told: Told) -> None:
+        """Join the next group commit; `told` is called after it.
 
         Raises JournalFullError at once when the journal is at its limit. Order of calls is order of sequences.
         """
         if self.is_full:
             raise JournalFullError
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._group.payloads.append(payload)
-        self._group.futures.append(future)
+        self._group.told.append(told)
         self._waiting_bytes += len(payload)
         self._grouped.set()
-        return future
 
     def oldest_waiting(self) -> bytes | None:
         """The payload of the first record that is not durable yet; null when all are."""
@@ -174,10 +172,10 @@ class Journal:
     async def _commit_waiting(self) -> None:
         while self._group.payloads:
             group = self._group
-            self._group = _Group(group.payloads[GROUP_RECORDS_MAX:], group.futures[GROUP_RECORDS_MAX:])
-            await self._commit(group.payloads[:GROUP_RECORDS_MAX], group.futures[:GROUP_RECORDS_MAX])
+            self._group = _Group(group.payloads[GROUP_RECORDS_MAX:], group.told[GROUP_RECORDS_MAX:])
+            await self._commit(group.payloads[:GROUP_RECORDS_MAX], group.told[:GROUP_RECORDS_MAX])
 
-    async def _commit(self, payloads: list[bytes], futures: list["asyncio.Future[int]"]) -> None:
+    async def _commit(self, payloads: list[bytes], told: list[Told]) -> None:
         loop = asyncio.get_running_loop()
         first = self.next_sequence
         self._committing = payloads
@@ -186,13 +184,10 @@ class Journal:
         began = loop.time()
         try:
             await loop.run_in_executor(self._thread, self._write, first, payloads)
-        except OSError as error:
+        except OSError:
             self.failures += 1
             self.is_failing = True
-            for future in futures:
-                if not future.done():
-                    future.set_exception(JournalFailedError(f"the disk refused: {error.strerror}"))
-                    future.exception()  # whoever asked may have gone: that is no mistake to be logged
+            loop.call_soon(_tell, told, itertools.repeat(None))
             return
         finally:
             self._committing = []
@@ -205,9 +200,8 @@ class Journal:
         self._bytes = self.size
         self.arrived.set()
         self.emptied.clear()
-        for sequence, future in enumerate(futures, first):
-            if not future.done():
-                future.set_result(sequence)
+        # Not before the next group is on its way to the disk: answering takes about as long.
+        loop.call_soon(_tell, told, itertools.count(first))
 
     def _remember(self, first: int, payloads: list[bytes]) -> None:
         self._tail.extend(enumerate(payloads, first))
@@ -297,8 +291,8 @@ class Journal:
         """Durable records after the sequence `after`, in order, from memory or one file; empty when there are none."""
         if after >= self._tail_after:
             # Nearly always none: the forwarder asks for what follows on what it has had acknowledged.
-            passed = sum(1 for _ in takewhile(lambda one: one[0] <= after, self._tail))
-            return list(islice(self._tail, passed, passed + records_max))
+            passed = sum(1 for _ in itertools.takewhile(lambda one: one[0] <= after, self._tail))
+            return list(itertools.islice(self._tail, passed, passed + records_max))
         return await asyncio.to_thread(self._read_files, after, records_max)
 
     def _read_files(self, after: int, records_max: int) -> list[tuple[int, bytes]]:
@@ -370,6 +364,16 @@ class Journal:
         self._thread.shutdown()
         with contextlib.suppress(OSError):  # the lock is let go whatever close says
             os.close(self._lock)
+
+
+def _tell(told: list[Told], outcomes: Iterable[int | None]) -> None:
+    """Tell all of a group; a bug in one of those who are told goes to the log, and takes nothing from the others."""
+    for one, outcome in zip(told, outcomes, strict=False):
+        try:
+            one(outcome)
+        except Exception as error:  # noqa: BLE001 - as asyncio does with callbacks
+            context = {"message": "who appended to the journal met a bug", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
 
 def open_journal(

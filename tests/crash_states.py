@@ -21,6 +21,7 @@ from random import Random
 
 from ingest.disk import RealDisk
 from ingest.journal import Journal, open_journal
+from tests.journals import appended
 
 BYTES_MAX = 64 * 1024 * 1024
 SEGMENT_BYTES = 700
@@ -149,7 +150,7 @@ async def _append(journal: Journal, disk: Recording, payloads: list[bytes]) -> N
     first = journal.next_sequence
     disk.written |= dict(enumerate(payloads, first))
     disk.may_fail = True
-    told = await asyncio.gather(*(journal.append(payload) for payload in payloads), return_exceptions=True)
+    told = await asyncio.gather(*(appended(journal, payload) for payload in payloads), return_exceptions=True)
     disk.may_fail = False
     disk.now.promised |= {
         number: payload for number, payload in zip(told, payloads, strict=True) if type(number) is int

@@ -36,6 +36,7 @@ from tests.faults.arrivals import arrived
 from tests.faults.door import DoorProcess
 from tests.faults.load import Load, body
 from tests.faults.loop import LoopDisk, loop_disk, own_mounts
+from tests.journals import appended
 from tests.kills.__main__ import broker
 from tests.waiting import eventually
 
@@ -112,7 +113,7 @@ async def filled(folder: Path, first: int) -> dict[str, int]:
     for number in range(first, first + WAITING):
         identity = f"{first:08x}{number:024x}"
         one = Accepted(identity, "default", "default", datetime.now(UTC), None, body(number, PADDING))
-        await journal.append(accepted.encode(one))
+        await appended(journal, accepted.encode(one))
         promised[identity] = number
     committing.cancel()
     await asyncio.wait({committing})

@@ -15,6 +15,7 @@ from ingest.accepted import Accepted
 from ingest.forwarder import Forwarder
 from ingest.journal import open_journal
 from ingest.settings import IngestSettings
+from tests.journals import appended
 from tests.system import kafka_environment, producing, read_committed
 from tests.waiting import eventually
 
@@ -31,7 +32,7 @@ async def forwarded(kafka: KafkaSettings, folder: Path, payloads: list[bytes]) -
     settings = IngestSettings(**given, data_dir=folder)  # type: ignore[arg-type]
     journal, _ = open_journal(folder / "journal", 64 * MEGABYTE, MEGABYTE)
     committing = asyncio.create_task(journal.run())
-    await asyncio.gather(*(journal.append(payload) for payload in payloads))
+    await asyncio.gather(*(appended(journal, payload) for payload in payloads))
     forwarder = Forwarder(settings, journal, Metrics("ingest"), lambda: datetime.now(UTC))
     forwarding = asyncio.create_task(forwarder.run())
     try:

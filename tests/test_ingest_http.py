@@ -22,6 +22,7 @@ from ingest.ticks import Ticks
 from tests import chains
 from tests.builders import at, end, start
 from tests.doors import NOW, Rig, opened
+from tests.journals import appended
 
 EVENT = "/webhook/3cx/call-event"
 
@@ -241,7 +242,7 @@ async def test_beyond_the_age_limit_health_says_so_and_webhooks_are_still_taken(
     async with door(ingest_journal_age_max_s=60) as rig:
         for age_s, is_behind in ((50, False), (70, True)):
             at = NOW - timedelta(seconds=age_s)
-            sequence = await rig.journal.append(accepted.encode(Accepted("id", "default", "default", at, None, b"")))
+            sequence = await appended(rig.journal, accepted.encode(Accepted("id", "default", "default", at, None, b"")))
             health = await rig.client.get("/webhook/3cx/health")
             assert (health.status_code, health.json()["status"]) == (200, "ok")
             assert health.json()["journal"]["is_behind"] is is_behind

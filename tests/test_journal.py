@@ -11,11 +11,12 @@ import pytest
 from events.settings import ConfigurationError
 from ingest import segments
 from ingest.disk import Disk, RealDisk
-from ingest.journal import FIRST_SEQUENCE, Journal, JournalFailedError, JournalFullError, open_journal
+from ingest.journal import FIRST_SEQUENCE, Journal, JournalFullError, open_journal
 from ingest.recovery import SKIPPED
 from ingest.segments import Found
 from tests.crash_states import check
 from tests.damage import INSTANCE, cuts, flips, segment
+from tests.journals import RefusedError, appended
 from tests.waiting import eventually
 
 MEGABYTE = 1024 * 1024
@@ -45,7 +46,7 @@ async def everything(journal: Journal) -> list[tuple[int, bytes]]:
 
 async def test_a_record_is_on_disk_before_its_future_is_done(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        sequence = await journal.append(b"one")
+        sequence = await appended(journal, b"one")
         (path,) = tmp_path.glob("*.segment")
         salt = segments.salt_of(journal.instance, FIRST_SEQUENCE)
         assert list(segments.scan(path.read_bytes(), salt)) == [Found(sequence, b"one", path.stat().st_size)]
@@ -62,7 +63,7 @@ async def test_concurrent_appends_share_a_sync_and_keep_their_order(tmp_path: Pa
 
     async with running(tmp_path, disk=Counting()) as journal:
         syncs = 0
-        sequences = await asyncio.gather(*(journal.append(b"%d" % n) for n in range(500)))
+        sequences = await asyncio.gather(*(appended(journal, b"%d" % n) for n in range(500)))
         assert syncs < 10
         assert sequences == sorted(sequences)
         assert await everything(journal) == [(sequence, b"%d" % n) for n, sequence in enumerate(sequences)]
@@ -70,7 +71,7 @@ async def test_concurrent_appends_share_a_sync_and_keep_their_order(tmp_path: Pa
 
 async def test_a_restart_finds_what_was_not_acknowledged_and_goes_on_counting(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        sequences = [await journal.append(b"x" * 1000) for _ in range(300)]
+        sequences = [await appended(journal, b"x" * 1000) for _ in range(300)]
         journal.acknowledge(sequences[149])
         instance, files = journal.instance, len(list(tmp_path.glob("*.segment")))
         assert files < 6, "acknowledged segments are gone"
@@ -79,16 +80,18 @@ async def test_a_restart_finds_what_was_not_acknowledged_and_goes_on_counting(tm
         found = [sequence for sequence, _ in await everything(again)]
         assert found == list(range(found[0], sequences[-1] + 1))
         assert found[0] <= sequences[150]
-        assert await again.append(b"y") > sequences[-1] + 1, "what a lost segment could have held is never used again"
+        assert await appended(again, b"y") > sequences[-1] + 1, (
+            "what a lost segment could have held is never used again"
+        )
 
 
 async def test_after_a_clean_end_with_everything_acknowledged_nothing_is_sent_again(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        last = [await journal.append(b"x") for _ in range(10)][-1]
+        last = [await appended(journal, b"x") for _ in range(10)][-1]
         journal.acknowledge(last)
     async with running(tmp_path) as again:
         assert again.depth == 0
-        assert await again.append(b"y") == last + 1 + SKIPPED
+        assert await appended(again, b"y") == last + 1 + SKIPPED
 
 
 async def test_what_is_too_much_for_memory_is_read_from_the_files(
@@ -96,7 +99,7 @@ async def test_what_is_too_much_for_memory_is_read_from_the_files(
 ) -> None:
     monkeypatch.setattr("ingest.journal.TAIL_BYTES_MAX", 10_000)
     async with running(tmp_path) as journal:
-        await asyncio.gather(*(journal.append(b"%05d" % n + b"." * 500) for n in range(1000)))
+        await asyncio.gather(*(appended(journal, b"%05d" % n + b"." * 500) for n in range(1000)))
         assert [payload[:5] for _, payload in await everything(journal)] == [b"%05d" % n for n in range(1000)]
 
 
@@ -104,12 +107,12 @@ async def test_at_its_limit_it_refuses_and_takes_again_once_kafka_has_some(tmp_p
     async with running(tmp_path, bytes_max=200_000) as journal:
         accepted = []
         while not journal.is_full:
-            accepted.append(await journal.append(b"x" * 1000))
+            accepted.append(await appended(journal, b"x" * 1000))
         with pytest.raises(JournalFullError):
-            journal.append(b"too much")
+            appended(journal, b"too much")
         assert journal.size <= 200_000 + 2_000
         journal.acknowledge(accepted[-1])
-        await journal.append(b"fits again")
+        await appended(journal, b"fits again")
 
 
 class Failing(RealDisk):
@@ -127,10 +130,10 @@ class Failing(RealDisk):
 async def test_a_failed_sync_is_tried_once_more_in_a_new_file_and_nobody_notices(tmp_path: Path) -> None:
     disk = Failing()
     async with running(tmp_path, disk=disk) as journal:
-        await journal.append(b"before")
+        await appended(journal, b"before")
         failures = iter([True])
         disk.fails = lambda: next(failures, False)
-        await journal.append(b"during")
+        await appended(journal, b"during")
         assert len(list(tmp_path.glob("*.segment"))) == 2
         assert [payload for _, payload in await everything(journal)] == [b"before", b"during"]
 
@@ -141,7 +144,7 @@ async def test_a_disk_that_fails_once_at_the_start_does_not_end_the_service_and_
     disk, failures = Failing(), iter([True])
     disk.fails = lambda: next(failures, False)
     async with running(tmp_path / "once", disk=disk) as journal:
-        await journal.append(b"taken")
+        await appended(journal, b"taken")
     disk.fails = lambda: True
     with pytest.raises(ConfigurationError, match="cannot be used"):
         open_journal(tmp_path / "broken", MEGABYTE, MEGABYTE, disk)
@@ -150,12 +153,12 @@ async def test_a_disk_that_fails_once_at_the_start_does_not_end_the_service_and_
 async def test_a_disk_that_stays_broken_refuses_and_a_sequence_is_never_used_twice(tmp_path: Path) -> None:
     disk = Failing()
     async with running(tmp_path, disk=disk) as journal:
-        first = await journal.append(b"before")
+        first = await appended(journal, b"before")
         disk.fails = lambda: True
-        with pytest.raises(JournalFailedError):
-            await journal.append(b"refused")
+        with pytest.raises(RefusedError):
+            await appended(journal, b"refused")
         disk.fails = lambda: False
-        after = await journal.append(b"after")
+        after = await appended(journal, b"after")
         assert after > first + 1
         assert [payload for _, payload in await everything(journal)] == [b"before", b"after"]
     async with running(tmp_path) as again:
@@ -198,7 +201,7 @@ def test_a_record_inside_a_body_is_never_taken_for_one() -> None:
 async def test_a_torn_tail_is_cut_and_damage_in_the_middle_is_reported(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
         for number in range(5):
-            await journal.append(b"record %d" % number)
+            await appended(journal, b"record %d" % number)
     path = max(tmp_path.glob("*.segment"), key=lambda one: one.stat().st_size)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -222,7 +225,7 @@ async def is_begun(journal: Journal) -> bool:
 
 async def test_a_journal_whose_files_were_deleted_begins_under_a_new_name(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        await journal.append(b"x")
+        await appended(journal, b"x")
         instance = journal.instance
     for path in tmp_path.glob("*.segment"):
         path.unlink()
@@ -232,7 +235,7 @@ async def test_a_journal_whose_files_were_deleted_begins_under_a_new_name(tmp_pa
 
 async def test_a_damaged_name_in_one_place_costs_no_record(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        await journal.append(b"x")
+        await appended(journal, b"x")
         instance = journal.instance
     for path in (tmp_path / "instance", next(tmp_path.glob("*.segment"))):
         data = bytearray(path.read_bytes())
@@ -246,7 +249,7 @@ async def test_a_damaged_name_in_one_place_costs_no_record(tmp_path: Path) -> No
 
 async def test_a_journal_of_a_newer_format_is_refused_and_one_wrong_header_is_damage(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        await journal.append(b"x")
+        await appended(journal, b"x")
     newer = segments.FILE_KIND + b"%d" % (segments.FILE_VERSION + 1)
     for path, is_refused in ((tmp_path / "instance", False), (next(tmp_path.glob("*.segment")), True)):
         path.write_bytes(newer + path.read_bytes()[len(newer) :])
@@ -262,14 +265,14 @@ async def test_a_journal_of_a_newer_format_is_refused_and_one_wrong_header_is_da
 async def test_a_segment_with_damage_is_set_aside_not_deleted(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
         for number in range(5):
-            await journal.append(b"record %d" % number)
+            await appended(journal, b"record %d" % number)
     (path,) = tmp_path.glob("*.segment")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
     async with running(tmp_path) as again:
         assert again.depth == 4
-        await again.append(b"more")
+        await appended(again, b"more")
         again.acknowledge(again.durable)
         await eventually(lambda: has_set_aside(again))
         assert path.with_suffix(".damaged").read_bytes() == bytes(data)
@@ -310,16 +313,16 @@ class Full(RealDisk):
 async def test_a_disk_that_fills_up_refuses_nothing_that_was_begun_and_takes_again_by_itself(tmp_path: Path) -> None:
     disk = Full()
     async with running(tmp_path, disk=disk) as journal:
-        await journal.append(b"before")
+        await appended(journal, b"before")
         for _ in range(3):
             disk.room = 100
-            await journal.append(b"from the reserve" * 20)
-            with pytest.raises(JournalFailedError):
-                await journal.append(b"no more")
+            await appended(journal, b"from the reserve" * 20)
+            with pytest.raises(RefusedError):
+                await appended(journal, b"no more")
             assert journal.is_failing
             disk.room = 10 * MEGABYTE
             await eventually(lambda: is_well(journal))
-            await journal.append(b"after")
+            await appended(journal, b"after")
         assert len(list(tmp_path.glob("*.segment"))) <= 7
 
 
@@ -330,11 +333,11 @@ async def is_well(journal: Journal) -> bool:
 async def test_while_the_disk_refuses_no_files_pile_up(tmp_path: Path) -> None:
     disk = Failing()
     async with running(tmp_path, disk=disk) as journal:
-        await journal.append(b"before")
+        await appended(journal, b"before")
         disk.fails = lambda: True
         for _ in range(50):
-            with pytest.raises(JournalFailedError):
-                await journal.append(b"refused")
+            with pytest.raises(RefusedError):
+                await appended(journal, b"refused")
         assert len(list(tmp_path.glob("*.segment"))) == 1
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from events.kafka import KafkaSettings
 from ingest.journal import Journal
+from tests.journals import appended
 from tests.system import kafka_environment, read_committed
 from tests.test_forwarder_on_kafka import webhook, webhook_ids
 from tests.test_journal import running
@@ -47,7 +48,7 @@ async def ten(data_dir: Path) -> AsyncIterator[Journal]:
     """A running journal with ten webhooks in two files."""
     async with running(data_dir / "journal") as journal:
         for number in range(10):
-            await journal.append(webhook(number, 10_000))
+            await appended(journal, webhook(number, 10_000))
         yield journal
 
 
@@ -75,7 +76,7 @@ async def test_list_verify_and_export_work_beside_a_running_ingest_and_change_no
 
 async def test_verify_names_the_damage_and_export_keeps_it_and_both_say_so_by_their_status(tmp_path: Path) -> None:
     async with ten(tmp_path) as journal:
-        await journal.append(b"no webhook")
+        await appended(journal, b"no webhook")
         path = min((tmp_path / "journal").glob("*.segment"))
         data = bytearray(path.read_bytes())
         data[15_000] ^= 1
