@@ -316,10 +316,8 @@ class Connection(asyncio.Protocol):
 
     def _breathe(self) -> None:
         """Read on, or not: while too many answers are to come, or the client does not take them."""
-        if self._transport is None or self._transport.is_closing():
-            return
         wanted = not self._is_ended and (self._is_choked or len(self._replies) >= PENDING_MAX)
-        if wanted is not self._is_paused:
+        if wanted is not self._is_paused and self._transport is not None and not self._transport.is_closing():
             self._is_paused = wanted
             if wanted:
                 self._transport.pause_reading()

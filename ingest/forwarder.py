@@ -37,6 +37,8 @@ GATHER_S: Final = 0.01
 a pause does not wait."""
 BURIED_BYTES_MAX: Final = 65_536
 """Of a body that is longer than Kafka takes so much is kept, or less where even that is refused."""
+FRESH_MAX: Final = 4_096
+"""So many records are known without decoding them; the others are read from the journal."""
 REFUSED_S: Final = 0.02
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 2.0
@@ -106,6 +108,7 @@ class Forwarder:
         self._window = RECORDS_MAX
         self._batch_bytes = FORWARDED_BATCH_BYTES_MAX
         self._too_large: dict[int, int] = {}
+        self._fresh: dict[int, accepted.Accepted] = {}
 
     async def run(self) -> None:
         """Forward until cancelled; a broker that is away is tried again for ever."""
@@ -131,6 +134,11 @@ class Forwarder:
                 await discard(producer)
             await asyncio.sleep(backoff_s)
             backoff_s = min(max(backoff_s * 2, BACKOFF_S_MIN), BACKOFF_S_MAX)
+
+    def knows(self, sequence: int, one: accepted.Accepted) -> None:
+        """A record that has just become durable: it need not be decoded again."""
+        if len(self._fresh) < FRESH_MAX:
+            self._fresh[sequence] = one
 
     async def drained(self) -> None:
         """Return once Kafka has acknowledged everything that was durable."""
@@ -167,7 +175,7 @@ class Forwarder:
         self._traced = []
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
             for sequence, payload in records:
-                one = accepted.decode(payload)
+                one = self._fresh.pop(sequence, None) or accepted.decode(payload)
                 if one is None:
                     undecodable.append(sequence)
                     one = accepted.undecodable(payload, self._journal.instance, sequence, self._clock())

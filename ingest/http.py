@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from events import bodies, reading
 from events.metrics import Metrics
@@ -24,6 +24,7 @@ from ingest.openapi import document
 from ingest.rates import Rates
 from ingest.requests import Reply, Request
 from ingest.settings import IngestSettings, Key, Network, networks_of, secrets_of
+from ingest.tally import Tally
 
 _FULL: Final = answers.unavailable("the journal is full until Kafka takes some; see INGEST_JOURNAL_BYTES_MAX")
 _FAILING: Final = answers.unavailable("the journal's disk does not take it now")
@@ -110,12 +111,14 @@ class Door:
         self._number = journal.next_sequence
         self._run = f"{journal.instance}/{clock().isoformat()}"
         # A PBX that never sent anything is silent, not absent.
-        self._counted = {name: metrics.counter("accepted_total", name) for name in pbxs}
+        self._tally = Tally(metrics)
+        for name in pbxs:
+            metrics.counter("accepted_total", name)
         self._failures_told = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes = self._all_routes([rights_of(settings, name, pbx) for name, pbx in pbxs.items()])
         self._openapi = answers.json(HTTPStatus.OK, document())
-        self._answers: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
+        self._loop = asyncio.get_running_loop()
 
     def _all_routes(self, rights: list[Rights]) -> dict[bytes, Route]:
         routes = {
@@ -212,13 +215,13 @@ class Door:
 
     def _told(self, sequence: int | None, one: Accepted, reply: Reply) -> None:
         """Answer what the journal tells; a reply that was answered was too late, and is not counted as accepted."""
+        if sequence is not None:
+            self._forwarder.knows(sequence, one)
         if reply.answer is None:
             reply(_FAILING if sequence is None else self._durable(one))
 
     def _accepted(self, request: Request, rights: Rights) -> Accepted:
-        body = request.body
-        typed = request.values(b"content-type")
-        content_type = typed[0].decode("latin-1") if typed else None
+        body, content_type = request.body, request.content_type
         refused = reading.NO_FIELDS if bodies.fields_of(body, content_type) is None else None
         received_at = self._clock()
         self._number = max(self._number + 1, self._journal.next_sequence)
@@ -233,7 +236,7 @@ class Door:
         if one.refused is not None:
             detail = f"{one.refused}; it is kept in the dead letters as {one.id}"
             return answers.problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        self._counted[one.pbx].inc()
+        self._tally.accepted(one.pbx)
         if self._tracing is not None:
             began_s, ended_s = one.received_at.timestamp(), self._clock().timestamp()
             self._tracing.took("accept", one.id, began_s, ended_s, callstream__pbx=one.pbx)
@@ -243,9 +246,7 @@ class Door:
         """Tell how a body would be read; nothing is recorded."""
         if route.rights is None:
             raise AssertionError
-        typed = request.values(b"content-type")
-        content_type = typed[0].decode("latin-1") if typed else None
-        told = reading.explain(request.body, content_type, self._clock(), route.rights.pbx)
+        told = reading.explain(request.body, request.content_type, self._clock(), route.rights.pbx)
         said = {"status": "ok", **told.model_dump(mode="json")}
         reply(answers.json(HTTPStatus.OK, _without_surrogates(said)))
 
@@ -289,6 +290,7 @@ class Door:
         return 0.0 if oldest is None else max(0.0, (self._clock() - oldest).total_seconds())
 
     async def _told_metrics(self, reply: Reply) -> None:
+        self._tally.tell()
         self._metrics.gauge("journal_oldest_seconds").set(await self._oldest_age_s())
         self._metrics.gauge("journal_records").set(self._journal.depth)
         self._metrics.gauge("journal_bytes").set(self._journal.size)
@@ -309,15 +311,7 @@ class Door:
         """Count and time an answer."""
         route = self._route(request)
         name = "none" if route is None else route.name
-        counted = self._answers.get((name, answer.status))
-        if counted is None:
-            counted = (
-                self._metrics.histogram("answer_seconds", name),
-                self._metrics.counter("requests_total", name, str(answer.status)),
-            )
-            self._answers[name, answer.status] = counted
-        counted[0].observe(asyncio.get_running_loop().time() - request.began)
-        counted[1].inc()
+        self._tally.answered(name, answer.status, self._loop.time() - request.began)
 
 
 def path_of(target: bytes) -> bytes:

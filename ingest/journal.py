@@ -88,6 +88,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._disk = disk
         self._lock = opened.lock
+        self._has_reserve = False
         self._changing = threading.Lock()
         self._descriptor = -1
         self._tail: deque[tuple[int, bytes]] = deque()
@@ -217,14 +218,21 @@ class Journal:
             self._write_group(first, payloads)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                self._has_reserve = False
                 self._disk.unlink(self.folder / "reserve")
             self._begin_segment(first)
             self._write_group(first, payloads)
 
     def _make_ready(self, first: int) -> None:
-        """In the journal's thread: the reserve is there, and a segment that may be written to."""
-        self._make_reserve()
-        if self._descriptor < 0 or self._segments[-1].size >= self._segment_bytes:
+        """In the journal's thread: the reserve is there, and a segment that may be written to.
+
+        The reserve is looked for before each segment, and for each group after it was given up.
+        """
+        must_begin = self._descriptor < 0 or self._segments[-1].size >= self._segment_bytes
+        if must_begin or not self._has_reserve:
+            self._make_reserve()
+            self._has_reserve = True
+        if must_begin:
             self._begin_segment(first)
 
     def _make_reserve(self) -> None:

@@ -1,11 +1,12 @@
 """What passes between a connection and the door: a request as it comes, the reply to it, and the limits."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from ingest.answers import Answer
 
 Headers = list[tuple[bytes, bytes]]
+_UNREAD: Final = "not looked at yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,19 @@ class Request:
     `route` belongs to the service: what it found for the head.
     """
 
-    __slots__ = ("_kept", "began", "has_head", "headers", "method", "peer", "refusal", "route", "size", "target")
+    __slots__ = (
+        "_content_type",
+        "_kept",
+        "began",
+        "has_head",
+        "headers",
+        "method",
+        "peer",
+        "refusal",
+        "route",
+        "size",
+        "target",
+    )
 
     def __init__(self, peer: str, began: float) -> None:
         """Nothing but who sends it, and when (the loop's clock) it began."""
@@ -46,18 +59,27 @@ class Request:
         self.size = 0
         self.route: object = None
         self._kept: bytes | bytearray = b""
+        self._content_type: str | None = _UNREAD
 
     def again(self, began: float, body: bytes) -> "Request":
         """The next request with this very head, of the same length, whole."""
         one = Request(self.peer, began)
         one.method, one.target, one.headers, one.has_head = self.method, self.target, self.headers, True
-        one.route, one.size, one._kept = self.route, self.size, body
+        one.route, one.size, one._kept, one._content_type = self.route, self.size, body, self.content_type
         return one
 
     @property
     def body(self) -> bytes:
         """What has come of the body."""
         return bytes(self._kept)
+
+    @property
+    def content_type(self) -> str | None:
+        """As sent; the first one of several."""
+        if self._content_type is _UNREAD:
+            sent = self.values(b"content-type")
+            self._content_type = sent[0].decode("latin-1") if sent else None
+        return self._content_type
 
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a header."""

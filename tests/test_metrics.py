@@ -6,12 +6,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.prometheus.__main__ import PAGE, page
 from events.kafka import KafkaSettings
-from events.metrics import CATALOGUE, PARTITION, Metrics, Service
+from events.metrics import ANSWER_S, CATALOGUE, PARTITION, Metrics, Service, observe_all
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
@@ -108,3 +110,19 @@ async def test_projections_that_share_tell_only_of_their_own_partitions(kafka: K
 
 def test_the_page_of_the_metrics_is_what_the_catalogue_says() -> None:
     assert page() == PAGE.read_text("utf-8")
+
+
+@given(st.lists(st.floats(0, 20) | st.sampled_from(ANSWER_S)))
+def test_many_values_are_observed_as_each_by_itself(values: list[float]) -> None:
+    told = []
+    for observe in (observe_all, lambda child, those: [child.observe(one) for one in those]):
+        metrics = Metrics("ingest")
+        observe(metrics.histogram("answer_seconds", "test"), values)
+        told.append(
+            {
+                (sample.name, *sample.labels.items()): sample.value
+                for family in metrics.registry.collect()
+                for sample in family.samples
+            }
+        )
+    assert told[0] == pytest.approx(told[1])
