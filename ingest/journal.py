@@ -19,8 +19,8 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from ingest.disk import Disk, RealDisk, read_whole
 from ingest.opening import SET_ASIDE, SUFFIX, Opened, Recovery, Segment, open_folder, paths_in
 from ingest.runs import Runs
 from ingest.segments import Damaged
+from ingest.worker import Worker
 
 TAIL_BYTES_MAX: Final = 32 * 1024 * 1024
 """Of what Kafka has not acknowledged, so much is also kept in memory; beyond it the forwarder reads the files."""
@@ -99,7 +100,7 @@ class Journal:
         self._waiting_bytes = 0
         self._committing: list[bytes] = []
         self._grouped = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "journal")
+        self._thread = Worker("journal")
         self._bytes = self.size
         if not self.depth:
             self.emptied.set()
@@ -161,9 +162,8 @@ class Journal:
 
     async def _try_disk(self) -> None:
         """Whether the disk would take something; begins the first segment, too."""
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, self._make_ready, self.next_sequence)
+            await self._thread.run(partial(self._make_ready, self.next_sequence))
         except OSError:
             self.failures += not self.is_failing
             self.is_failing = True
@@ -184,7 +184,7 @@ class Journal:
         self.next_sequence += len(payloads)
         began = loop.time()
         try:
-            await loop.run_in_executor(self._thread, self._write, first, payloads)
+            await self._thread.run(partial(self._write, first, payloads))
         except OSError:
             self.failures += 1
             self.is_failing = True
@@ -344,7 +344,7 @@ class Journal:
                 gone.append(self._segments.pop(0))
         if gone:
             self._bytes = self.size
-            self._thread.submit(self._let_go, gone)
+            self._thread.submit(partial(self._let_go, gone))
 
     def _let_go(self, gone: list[Segment]) -> None:
         """In the journal's thread: a file that cannot be deleted is sent again after the next start, nothing worse."""
@@ -369,7 +369,7 @@ class Journal:
                 self._begin_segment(self.next_sequence)
                 self.acknowledge(self.durable)
         self._close_active()
-        self._thread.shutdown()
+        self._thread.close()
         with contextlib.suppress(OSError):  # the lock is let go whatever close says
             os.close(self._lock)
 
