@@ -175,7 +175,7 @@ class Forwarder:
         self._traced = []
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
             for sequence, payload in records:
-                one = self._fresh.pop(sequence, None) or accepted.decode(payload)
+                one = self._fresh.get(sequence) or accepted.decode(payload)
                 if one is None:
                     undecodable.append(sequence)
                     one = accepted.undecodable(payload, self._journal.instance, sequence, self._clock())
@@ -185,6 +185,8 @@ class Forwarder:
             await batches.hand_over()
             await self._delivered(batches.sent)
         self._journal.acknowledge(records[-1][0])
+        for sequence, _ in records:
+            self._fresh.pop(sequence, None)
         self._too_large.clear()
         if self._tracing is not None:
             for ce_id in self._traced:
