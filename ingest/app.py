@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import gc
 import sys
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
+from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen
@@ -25,8 +25,6 @@ from ingest.tls import Tls
 GRACE_S: Final = 5.0
 DURABLE_TIMEOUT_S: Final = 1.5
 SWITCH_S: Final = 0.0005
-YOUNG_OBJECTS_MAX: Final = 10_000
-"""A webhook leaves no cycle behind; what the garbage collector looks through it looks through for nothing."""
 
 log = structlog.get_logger()
 
@@ -67,6 +65,7 @@ async def main(settings: IngestSettings) -> None:
     """
     # The journal's thread comes back from the disk and waits for the interpreter: 5 ms, longer than the disk took.
     sys.setswitchinterval(SWITCH_S)
+    collect_garbage_seldom()
     pbxs = pbxs_of(settings)
     ensure_data_dir(settings)
     tls = tls_of(settings)
@@ -96,9 +95,6 @@ async def main(settings: IngestSettings) -> None:
         async with connections(
             door, limits_of(settings), listener, None if tls is None else tls.context, GRACE_S, opened
         ):
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(YOUNG_OBJECTS_MAX)
             log.info("accepting", host=settings.ingest_host, port=settings.ingest_port, pbxs=len(pbxs))
             # Neither ever ends by itself: if one does, it is a broken invariant, and the process must not go on.
             done, _ = await asyncio.wait({committing, forwarding}, return_when=asyncio.FIRST_COMPLETED)

@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._is_ended = True
         self._transport = None
         self._request = None
+        del self._parser  # it holds us, and the garbage collector looks seldom
 
     def eof_received(self) -> bool:
         """Called by asyncio: a client that only closed its half still gets what it waits for."""
