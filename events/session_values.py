@@ -5,7 +5,8 @@ writes it. Everything else is read by the models, so what can be read, how, and 
 alone. Both ways give equal values.
 """
 
-from functools import reduce
+from datetime import datetime
+from functools import lru_cache, reduce
 from operator import or_
 from types import GenericAlias, UnionType
 from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
@@ -21,7 +22,7 @@ Json = dict[str, Any]
 
 _TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(\.[0-9]{6})?Z$"
 _NO_FRACTION: Final = ".000000Z"
-_TIMES: Final = ("started_at", "ended_at", "first_received_at")
+_TIMES_KNOWN: Final = 8_192
 
 
 def read(value: bytes) -> Json | FeedProgress:
@@ -43,19 +44,26 @@ def as_encoded(value: bytes) -> Json | FeedProgress | None:
 
 
 def _are_times(event: Json) -> bool:
-    """Whether all times are on the calendar and as they are written: with six digits, or no fraction at all."""
+    """Whether all times are on the calendar and as they are written."""
     session = event["session"]
     between = session["ended_between"] or {}
-    for text in (event["time"], *(session[name] for name in _TIMES), *between.values()):
-        if text is None:
-            continue
-        if text.endswith(_NO_FRACTION):
-            return False
-        try:
-            times.from_text(text)
-        except ValueError:
-            return False
-    return True
+    texts = event["time"], session["first_received_at"], session["started_at"], session["ended_at"], *between.values()
+    return all(text is None or _is_written(text) for text in texts)
+
+
+@lru_cache(_TIMES_KNOWN)
+def _is_written(text: str) -> bool:
+    """Whether a text of the form of a time is one: with six digits, or no fraction at all."""
+    try:
+        return moment(text) is not None and not text.endswith(_NO_FRACTION)
+    except ValueError:
+        return False
+
+
+@lru_cache(_TIMES_KNOWN)
+def moment(text: str) -> datetime:
+    """The time that a text of an event says; the events of a call repeat each other's."""
+    return times.from_text(text)
 
 
 def _as_json(kind: Any) -> Any:

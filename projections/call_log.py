@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from events import numbers, times
+from events import numbers
 from events.session import Status
 from events.session_events import FeedProgress
-from events.session_values import Json, read
+from events.session_values import Json, moment, read
 
 Row = dict[str, Any]
 
@@ -39,12 +39,12 @@ class Told(NamedTuple):
     @property
     def time(self) -> datetime:
         """The received time of the event's last cause."""
-        return times.from_text(self.event["time"])
+        return moment(self.event["time"])
 
     @property
     def first_received_at(self) -> datetime:
         """When the first evidence of the call was received."""
-        return times.from_text(self.event["session"]["first_received_at"])
+        return moment(self.event["session"]["first_received_at"])
 
     @property
     def known_at(self) -> datetime:
@@ -76,7 +76,7 @@ def row_of(told: Told, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Row
     """The row of a call; `day` is the PBX's local date of its beginning (else of its first receipt)."""
     session = told.session
     received = told.first_received_at
-    began = received if session["started_at"] is None else times.from_text(session["started_at"])
+    began = received if session["started_at"] is None else moment(session["started_at"])
     caller, callee = (numbers.party(session[side], None).digits for side in ("caller", "callee"))
     return {
         "session_id": session["session_id"],
@@ -110,4 +110,4 @@ def closed_at(session: Json, known_at: datetime) -> datetime | None:
     if session["status"] == Status.OPEN:
         return None
     bound = session["ended_at"] or (session["ended_between"] or {}).get("latest")
-    return known_at if bound is None else times.from_text(bound)
+    return known_at if bound is None else moment(bound)

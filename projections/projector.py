@@ -22,11 +22,11 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events import times
 from events.envelope import Type
 from events.kafka import KafkaSettings, committed_reader, connection
 from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
+from events.session_values import moment
 from events.tracing import Tracing
 from projections.call_log import Told
 from projections.folding import NOTHING, Fold, Position, Rows, fold, rows_of
@@ -38,6 +38,7 @@ from projections.views import Views
 
 FETCH_TIMEOUT_MS: Final = 200
 RETRY_S: Final = 0.5
+ENDS: Final = frozenset({Type.CALL_ENDED, Type.CALL_END_MISSED})
 
 log = structlog.get_logger()
 
@@ -220,24 +221,21 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     def _count(self, told: Sequence[Told]) -> None:
         for kind, count in Counter(one.event["type"] for one in told).items():
             self._metrics.counter("events_total", kind).inc(count)
+        ends = Counter(one.session["ended_at_source"] or "unknown" for one in told if one.event["type"] in ENDS)
+        for source, count in ends.items():
+            self._metrics.counter("ends_total", source).inc(count)
         now, freshness = datetime.now(UTC), self._metrics.histogram("freshness_seconds")
         for one in told:
+            if one.event["type"] == Type.CALL_CORRECTED:
+                self._count_correction(one)
             if one.event["type"] != Type.CALL_END_MISSED:  # its time is its start's receipt, hours before it was told
                 freshness.observe(max(0.0, (now - one.time).total_seconds()))
-            self._count_end(one)
 
-    def _count_end(self, told: Told) -> None:
-        session = told.session
-        match told.event["type"]:
-            case Type.CALL_CORRECTED:
-                self._metrics.counter("corrections_total", told.event["reason"]).inc()
-                if session["ended_at"] is not None:
-                    late_s = (told.time - times.from_text(session["ended_at"])).total_seconds()
-                    self._metrics.histogram("correction_delay_seconds").observe(max(0.0, late_s))
-            case Type.CALL_ENDED | Type.CALL_END_MISSED:
-                self._metrics.counter("ends_total", session["ended_at_source"] or "unknown").inc()
-            case _:
-                pass
+    def _count_correction(self, told: Told) -> None:
+        self._metrics.counter("corrections_total", told.event["reason"]).inc()
+        if told.session["ended_at"] is not None:
+            late_s = (told.time - moment(told.session["ended_at"])).total_seconds()
+            self._metrics.histogram("correction_delay_seconds").observe(max(0.0, late_s))
 
     def _watch(self, tp: TopicPartition) -> None:
         """Gauges that are read when they are scraped: behind a hanging transaction no record comes to set them."""
