@@ -25,8 +25,9 @@ def amounts(table: Table) -> tuple[ColumnElement[Any], ...]:
 
 
 def tally_of(row: Any) -> Tally:
-    """The tally in a row of `kinds` and `amounts`."""
-    return Tally(row.direction, row.outcome, row.status, bool(row.timed), row.calls, int(row.talk_s))
+    """The tally in a row that ends with `kinds` and `amounts`."""
+    *_, direction, outcome, status, timed, calls, talk_s = row
+    return Tally(direction, outcome, status, bool(timed), calls, int(talk_s))
 
 
 async def tallies(connection: AsyncConnection, table: Table, wanted: Sequence[ColumnElement[bool]]) -> list[Tally]:

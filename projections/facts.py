@@ -106,15 +106,14 @@ async def _facts(
     connection: AsyncConnection, queries: _FactQueries, given: Mapping[str, Any]
 ) -> dict[str, tuple[AgentFacts, int]]:
     found: dict[str, tuple[AgentFacts, int]] = {}
-    for row in await connection.execute(queries.agents, given):
-        facts = AgentFacts(row.pbx, row.extension, row.email, row.last_call, row.free)
-        found[row.extension] = facts, row.partition
+    for pbx, extension, email, last_call, partition, free in await connection.execute(queries.agents, given):
+        found[extension] = AgentFacts(pbx, extension, email, last_call, free), partition
     for row in await connection.execute(queries.open_calls, given):
         if row.extension in found:
             found[row.extension][0].open_calls.append(OpenCall(row.session_id, row.began_at))
     for row in await connection.execute(queries.tallies, given):
-        if row.extension in found:
-            found[row.extension][0].tallies.append(tally_of(row))
+        if row[0] in found:
+            found[row[0]][0].tallies.append(tally_of(row))
     if "ended_from" in given:
         for row in await connection.execute(queries.answered, given):
             if row.extension in found:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
 Value = int | float | None
@@ -17,8 +17,7 @@ Rows = Mapping[str, str]
 """Calls, in the words of the call filters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """So many calls of one direction, outcome and status, with a reported duration or not, and their talk time."""
 
     direction: str
