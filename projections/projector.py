@@ -2,22 +2,26 @@
 
 1. fold the batch to the last state per session; 2. in one transaction: rows, revisions, agents, offsets guarded by
 the ones expected; read what the change looks like, if anybody hears it; 3. commit; 4. tell the stream. On assignment
-the consumer seeks to the database's offset: the Kafka group's is only a mirror, so that lag tools see it. A handler
-that raises is called again with the same records (NACK_ON_ERROR is the one policy of FastStream that loses nothing).
+the consumer seeks to the database's offset: the Kafka group's is only a mirror, so that lag tools see it, made once a
+second (a commit with each batch was a round trip in the way of the next). A handler that raises is called again with
+the same records (NACK_ON_ERROR is the one policy of FastStream that loses nothing).
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
-from faststream.kafka import KafkaBroker
+from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.message import AckStatus
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,6 +42,7 @@ from projections.views import Views
 
 FETCH_TIMEOUT_MS: Final = 200
 RETRY_S: Final = 0.5
+MIRROR_S: Final = 1.0
 ENDS: Final = frozenset({Type.CALL_ENDED, Type.CALL_END_MISSED})
 
 log = structlog.get_logger()
@@ -67,6 +72,9 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._attempted: dict[int, Position] = {}
         self._generation: int | None = None
         self._forgotten = NOBODY
+        self._message: KafkaMessage | None = None
+        self._mirrored: dict[TopicPartition, int] = {}
+        self._mirroring: asyncio.Task[None] | None = None
         self._broker = KafkaBroker(
             connection(settings)["bootstrap_servers"],
             security=_security(settings),
@@ -80,7 +88,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             settings.topic_set.call_sessions,
             batch=True,
             ack_policy=AckPolicy.NACK_ON_ERROR,
-            decoder=_records,
+            decoder=self._records,
             group_id=settings.projections_application,
             listener=self,
             max_records=settings.projections_batch_records_max,
@@ -96,10 +104,31 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         for partition, position in self._positions.items():
             self._views.feeds.known(partition, position.stream_time)
         await self._broker.start()
+        self._mirroring = asyncio.create_task(self._mirror())
 
     async def stop(self) -> None:
         """Finish the batch at hand and leave the group."""
+        if self._mirroring is not None:
+            self._mirroring.cancel()
+            with suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(MIRROR_S):
+                    await self._mirror_once()
         await self._broker.stop()
+
+    async def _mirror(self) -> None:
+        while True:
+            await asyncio.sleep(MIRROR_S)
+            with suppress(KafkaError):  # a rebalance, or a broker that is away: in a second again
+                await self._mirror_once()
+
+    async def _mirror_once(self) -> None:
+        """Tell the group where the database stands, of the partitions that are ours now."""
+        consumer: AIOKafkaConsumer | None = self._subscriber.consumer
+        ours = {} if consumer is None else {one: self._position(one.partition) for one in consumer.assignment()}
+        moved = {one: at.next_offset for one, at in ours.items() if at.next_offset != self._mirrored.get(one, 0)}
+        if consumer is not None and moved:
+            await consumer.commit(moved)
+            self._mirrored |= moved
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start where the database stands. aiokafka swallows what is raised here, so it is kept in `failed`."""
@@ -113,6 +142,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             # What another process folded while it had a partition of ours, our clients were not told.
             self._views.untold += any(at != self._position(one) for one, at in found.items())
             self._positions |= found
+            self._mirrored = {}
             for one in partitions:
                 consumer.seek(one, self._positions[one.partition].next_offset)
                 self._watch(one)
@@ -129,6 +159,12 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         if not self.failed.done():
             self.failed.set_exception(error)
 
+    async def _records(self, message: KafkaMessage) -> tuple[ConsumerRecord, ...]:
+        """FastStream's decoder, undone: the fold wants the records with partition and offset, byte for byte."""
+        self._message = message
+        raw: tuple[ConsumerRecord, ...] = message.raw_message
+        return raw
+
     async def _handle(self, records: Sequence[ConsumerRecord]) -> None:
         try:
             if self._attempted:
@@ -138,6 +174,8 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
                 self._go_forward({record.partition for record in records} - {record.partition for record in fresh})
             await self._fold(fresh)
+            if self._message is not None:
+                self._message.committed = AckStatus.ACKED  # the mirror is made by itself
         except ForeignWriterError as error:
             log.critical("the database has another writer; stop one of the two", found=str(error))
             self._fail(error)
@@ -264,12 +302,6 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         age = self._metrics.gauge("lag_seconds", partition)
         # Before anything is known there is no saying how old what waits is.
         age.set_function(lambda: max(0.0, time.time() - as_of_s()) if lag() and as_of_s() else 0.0)
-
-
-async def _records(message: Any) -> tuple[ConsumerRecord, ...]:
-    """FastStream's decoder, undone: the fold wants the records with partition and offset, byte for byte."""
-    raw: tuple[ConsumerRecord, ...] = message.raw_message
-    return raw
 
 
 def _reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
