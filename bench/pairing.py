@@ -8,7 +8,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.at_least_once import AtLeastOnce
 from bench.report import Line, compared
-from events.kafka import KafkaSettings, committed_reader, discard, ensure_topics, transactional_producer
+from events.kafka import (
+    TRANSACTION_BATCH_BYTES_MAX,
+    KafkaSettings,
+    committed_reader,
+    discard,
+    ensure_topics,
+    transactional_producer,
+)
 from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
@@ -26,6 +33,8 @@ BATCH_RECORDS = 2_000
 PARTITIONS_MANY = 64
 CALLS_SPREAD = 45_000
 POLL_S = 0.01
+PLAIN_BATCH_BYTES = 16_384
+"""What aiokafka puts into a batch unless told otherwise."""
 
 
 def traffic(partition: int = 0, calls: int = CALLS) -> list[InputRecord]:
@@ -39,18 +48,20 @@ def traffic(partition: int = 0, calls: int = CALLS) -> list[InputRecord]:
 
 
 async def measure(kafka: KafkaSettings) -> list[Line]:
-    """Rounds in turn: ours, then the bare loop with the same bytes."""
+    """Rounds in turn: ours, then the bare loop with the same bytes, with aiokafka's own batch size and with ours."""
     records = traffic()
     batches = run(records, batch_size=BATCH_RECORDS).batches
-    pairs, cheaper = [], []
+    pairs, tuned, cheaper = [], [], []
     for number in range(ROUNDS):
         # A set of topics for each round: the state of an earlier one would make every record a repeat.
         fresh = kafka.model_copy(update={"kafka_topic_prefix": f"{kafka.kafka_topic_prefix}-{number}"})
         await ensure_topics(fresh)
         await append(fresh, records)
         ours = await _ours(fresh, len(records), f"bench-{fresh.kafka_topic_prefix}")
-        bare = await _bare(fresh, batches, f"bare-{fresh.kafka_topic_prefix}")
+        bare = await _bare(fresh, batches, f"bare-{fresh.kafka_topic_prefix}", PLAIN_BATCH_BYTES)
         pairs.append((len(records) / ours, len(records) / bare))
+        bare = await _bare(fresh, batches, f"tuned-{fresh.kafka_topic_prefix}", TRANSACTION_BATCH_BYTES_MAX)
+        tuned.append((len(records) / ours, len(records) / bare))
         again = kafka.model_copy(update={"kafka_topic_prefix": f"{kafka.kafka_topic_prefix}-{number}-alo"})
         await ensure_topics(again)
         await append(again, records)
@@ -59,6 +70,7 @@ async def measure(kafka: KafkaSettings) -> list[Line]:
         cheaper.append((len(records) / ours, len(records) / once))
     return [
         compared("paired events, exactly once (bare: same bytes)", "/s", pairs),
+        compared("the same (bare: in batches of 256 KiB, as ours)", "/s", tuned),
         compared("the same (bare: ourselves at least once)", "/s", cheaper),
         await _scaled(kafka),
     ]
@@ -105,7 +117,7 @@ async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
     return seconds
 
 
-async def _bare(kafka: KafkaSettings, batches: list[Batch], group: str) -> float:
+async def _bare(kafka: KafkaSettings, batches: list[Batch], group: str, batch_bytes: int) -> float:
     """Seconds for: getmany, the same bytes with send_batch, await, offsets, commit."""
     topics = kafka.topic_set
     source = TopicPartition(topics.webhooks, 0)
@@ -118,7 +130,7 @@ async def _bare(kafka: KafkaSettings, batches: list[Batch], group: str) -> float
     await consumer.start()
     consumer.assign([source])
     await consumer.seek_to_beginning(source)
-    producer = AIOKafkaProducer(**transactional_producer(kafka, group))
+    producer = AIOKafkaProducer(**transactional_producer(kafka, group) | {"max_batch_size": batch_bytes})
     await producer.start()
     began = time.perf_counter()
     for outputs in per_batch:

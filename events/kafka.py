@@ -109,6 +109,11 @@ def forwarder_producer(settings: KafkaSettings) -> Options:
     }
 
 
+TRANSACTION_BATCH_BYTES_MAX: Final = 262_144
+"""As the forwarder's. Of a partition one batch is in flight at a time: with aiokafka's 16 KiB a transaction of 2,000
+records took some 130 requests, one after the other, and most of a transaction's time."""
+
+
 def transactional_producer(settings: KafkaSettings, transactional_id: str) -> Options:
     """The producer of one input partition; its id fences whoever had the partition before."""
     return {
@@ -123,6 +128,7 @@ def transactional_producer(settings: KafkaSettings, transactional_id: str) -> Op
         "request_timeout_ms": 9_000,
         "retry_backoff_ms": 20,
         "max_request_size": 1_048_576,
+        "max_batch_size": TRANSACTION_BATCH_BYTES_MAX,
     }
 
 

@@ -6,8 +6,9 @@ from typing import Final
 
 from processors.task import Batch, InputRecord, Task
 
-SLICE_RECORDS: Final = 200
-"""Worked out in one go: some 20 ms at the most, in which nothing else of the process runs."""
+SLICE_RECORDS: Final = 50
+"""Worked out in one go: some 5 ms, in which nothing else of the process runs. The transaction before is committed
+meanwhile, a request after the other: with slices of 200 its requests waited longer for us than for the broker."""
 
 
 async def worked_out(task: Task, records: Sequence[InputRecord]) -> Batch:
