@@ -3,7 +3,8 @@
 import gc
 from typing import Final
 
-ALLOCATIONS: Final = 50_000
+ALLOCATIONS: Final = 200_000
+"""More than the records of one fetch and of two transactions are (some 150,000 objects), which go by themselves."""
 
 
 def collect_garbage_seldom() -> None:
