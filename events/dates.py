@@ -38,6 +38,8 @@ class Read(NamedTuple):
     zone: Zone
 
 
+_SENT: Final = Zone.SENT
+_new: Final = tuple.__new__
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SECONDS: Final = range(100_000_000, 100_000_000_000)
@@ -61,14 +63,14 @@ def read(
     printed by one culture.
     """
     if isinstance(value, str):
-        exact = _exact(value)
-        if exact is not None:
-            return exact
+        found_at_once = exact(value)
+        if found_at_once is not None:
+            return found_at_once
     found = readings(value, pbx, says_utc=says_utc)
     return found if isinstance(found, Missing) else nearest(found, received_at, like)
 
 
-def _exact(value: str) -> Read | Missing | None:
+def exact(value: str) -> Read | Missing | None:
     """The quick way for ISO 8601 with a zone, which can be read one way only; null for everything else."""
     # The colons are looked at, because fromisoformat takes the minutes of "T10.01" for a fraction.
     if value[10:11] != "T" or value[13:14] != ":" or value[16:17] != ":":
@@ -79,7 +81,7 @@ def _exact(value: str) -> Read | Missing | None:
         at = datetime.fromisoformat(value)
         if at.year == 1:
             return Missing.YEAR_ONE
-        return Read(at if at.tzinfo is UTC else at.astimezone(UTC), None, Zone.SENT)
+        return _new(Read, (at if at.tzinfo is UTC else at.astimezone(UTC), None, _SENT))
     except (ValueError, OverflowError):
         return None
 

@@ -6,8 +6,11 @@ meets them; a text beyond its limit is unreadable, never cut. Source: the design
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import lru_cache
+from itertools import product
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -87,8 +90,14 @@ ABSENT: Final = Field(None, None, State.MISSING, 0)
 
 _NUMBERS: Final = frozenset(("caller", "callee", "number"))
 _WHOLE_MAX: Final = 10**18
-_WORD_CHARACTERS_MAX: Final = 4
+_READ: Final = State.READ
 _NOTHING: Final = frozenset(("null", "none", "undefined", "nil"))
+_NOTHING_AS_SENT: Final = frozenset(
+    ("", *("".join(cases) for word in _NOTHING for cases in product(*zip(word, word.upper(), strict=True))))
+)
+"""Every way to write them, so that a whole body's values are looked up in one go; and the empty text."""
+_LAYOUTS_MAX: Final = 64
+_LAYOUT_KEYS_MAX: Final = 32
 _VARIABLE: Final = re.compile(r"\[.*\](?:\.\w{1,40}\(.{0,40}\))?", re.DOTALL)
 _VARIABLE_INSIDE: Final = re.compile(r"\[[A-Z]\w{2,40}\]")
 _BLANK: Final = dict.fromkeys((9, 10, 11, 12, 13, 0x85, 0x2028, 0x2029), " ")
@@ -123,32 +132,65 @@ def _places() -> dict[str, _Place]:
 _PLACES: Final = _places()
 
 
+def _place(key: str) -> _Place | None:
+    found = _PLACES.get(key)
+    return found if found is not None or len(key) > KEY_CHARACTERS_MAX else _PLACES.get(_folded(key))
+
+
+class _Layout(NamedTuple):
+    """Of the keys of a body: the best one for each field, and how to get their values in one go."""
+
+    best: tuple[tuple[str, str, int], ...]
+    values_of: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+
+@lru_cache(_LAYOUTS_MAX)
+def _layout(keys: tuple[str, ...]) -> _Layout | None:
+    """A template's bodies all have the same keys; null for keys too few or too many to be looked at so."""
+    best: dict[str, tuple[str, str, int]] = {}
+    for key in keys[:_LAYOUT_KEYS_MAX]:
+        place = _place(key)
+        if place is not None and (place.name not in best or place.rank < best[place.name][2]):
+            best[place.name] = place.name, key, place.rank
+    if len(best) < 2 or len(keys) > _LAYOUT_KEYS_MAX:  # noqa: PLR2004 -- itemgetter gives a tuple from two on
+        return None
+    return _Layout(tuple(best.values()), itemgetter(*(key for _, key, _ in best.values())))
+
+
 def known(sent: Mapping[str, Any]) -> dict[str, Field]:
-    """The fields in `sent` by name; of several keys for one the best that holds something."""
+    """The fields in `sent` by name; of several keys for one the best that holds something.
+
+    Most bodies have plain texts alone, and this is the hot path: nothing to clean, no blank, no bracket, no word for
+    nothing in any of the best. That is seen of all of them at once.
+    """
+    layout = _layout(tuple(sent))
+    if layout is None:
+        return _known(sent)
+    values = layout.values_of(sent)
+    try:
+        said = "".join(values)
+    except TypeError:  # not a text
+        return _known(sent)
+    if (
+        said.isprintable()
+        and " " not in said
+        and "[" not in said
+        and _NOTHING_AS_SENT.isdisjoint(values)
+        and max(map(len, values)) <= TEXT_CHARACTERS_MAX
+    ):
+        return {name: _new(Field, (key, sent[key], _READ, rank)) for name, key, rank in layout.best}
+    return _known(sent)
+
+
+def _known(sent: Mapping[str, Any]) -> dict[str, Field]:
+    """The same for any body, a key after the other."""
     found: dict[str, Field] = {}
     for key, value in sent.items():
-        place = _PLACES.get(key)
-        if place is None:
-            place = _PLACES.get(_folded(key)) if len(key) <= KEY_CHARACTERS_MAX else None
-            if place is None:
-                continue
-        name, rank, characters_max = place
-        # Most texts are plain, and this is the hot path: nothing to clean, no blank, no bracket, no word for nothing
-        # (these are short or begin with a u).
-        if (
-            isinstance(value, str)
-            and len(value) <= characters_max
-            and (len(value) > _WORD_CHARACTERS_MAX or value.isdigit())
-            and value.isprintable()
-            and " " not in value
-            and "[" not in value
-            and value[0] not in "uU"
-        ):
-            field = _new(Field, (key, value, State.READ, rank))
-        else:
+        place = _place(key)
+        if place is not None:
             field = _field(key, value, place)
-        if name not in found or _order(field) < _order(found[name]):
-            found[name] = field
+            if place.name not in found or _order(field) < _order(found[place.name]):
+                found[place.name] = field
     return found
 
 

@@ -21,52 +21,49 @@ from events.webhook import End, Party, Start
 
 Fields = Mapping[str, Field]
 _UNKNOWN: Final = Outcome.UNKNOWN
+_NO_DIRECTION: Final = Direction.UNKNOWN
+_OUTBOUND: Final = Direction.OUTBOUND
+_ANSWERED: Final = Outcome.ANSWERED
+_YEAR_ONE: Final = dates.Missing.YEAR_ONE
+_SAYING: Final = (State.READ, State.UNREADABLE)
 _UNSAID: Final = (Direction.UNKNOWN, Outcome.UNKNOWN)
+_TEXTS: Final = ("caller", "callee", "number", "extension", "email", "call_id", "recording")
+_new: Final = tuple.__new__
 
 
 def understand(fields: Fields, received_at: datetime, pbx: Pbx) -> Start | End:
     """The start or end that the fields tell of."""
     direction, outcome = direction_of(fields)
-    caller, callee = _parties(fields, direction, pbx.country)
-    extension, email = _text(fields, "extension"), _text(fields, "email")
-    call_id, recording_url = _text(fields, "call_id"), _text(fields, "recording")
+    *sides, extension, email, call_id, recording_url = _texts(fields)
+    caller, callee = _parties(direction, pbx.country, *sides)
     said = fields["duration"].value if "duration" in fields else None
     duration_s = None if said is None else durations.read(said)
     started, ended = moments(fields, received_at, pbx)
     if not (duration_s or recording_url or outcome is not _UNKNOWN or _says_ended(fields, ended)):
         started_at = _at(started) or _at(_moment(fields, "answered_at", received_at, pbx))
-        return Start(extension, email, direction, caller, callee, call_id, started_at)
+        return _new(Start, (extension, email, direction, caller, callee, call_id, started_at))
     if outcome is _UNKNOWN and duration_s:
-        outcome = Outcome.ANSWERED
-    return End(
-        extension,
-        email,
-        direction,
-        caller,
-        callee,
-        call_id,
-        _at(started),
-        _at(ended),
-        duration_s,
-        outcome,
-        recording_url,
-    )
+        outcome = _ANSWERED
+    moments_of_end = _at(started), _at(ended)
+    sides_of_end = extension, email, direction, caller, callee, call_id
+    return _new(End, (*sides_of_end, *moments_of_end, duration_s, outcome, recording_url))
 
 
-def _text(fields: Fields, name: str) -> str | None:
-    field = fields.get(name)
-    if field is None:
-        return None
-    value = field.value
-    return value if value is None or isinstance(value, str) else str(value)
+def _texts(fields: Fields) -> list[str | None]:
+    """The fields that are texts, in the order of `_TEXTS`, however they were sent."""
+    get = fields.get
+    return [
+        None if (field := get(name)) is None else value if isinstance(value := field.value, str) else field.text
+        for name in _TEXTS
+    ]
 
 
 def direction_of(fields: Fields) -> tuple[Direction, Outcome]:
     """Direction and outcome; the call's type adds what the direction's word leaves unknown, mostly the outcome."""
     direction, outcome = _word(fields, "direction")
-    if (direction is Direction.UNKNOWN or outcome is _UNKNOWN) and "call_type" in fields:
+    if (direction is _NO_DIRECTION or outcome is _UNKNOWN) and "call_type" in fields:
         more_direction, more_outcome = _word(fields, "call_type")
-        direction = more_direction if direction is Direction.UNKNOWN else direction
+        direction = more_direction if direction is _NO_DIRECTION else direction
         outcome = more_outcome if outcome is _UNKNOWN else outcome
     return direction, outcome
 
@@ -89,9 +86,12 @@ def moments(fields: Fields, received_at: datetime, pbx: Pbx) -> tuple[Moment, Mo
 
 def _moment(fields: Fields, name: str, received_at: datetime, pbx: Pbx, like: Read | None = None) -> Moment:
     field = fields.get(name)
-    if field is None or field.value is None:
+    value = None if field is None else field.value
+    if field is None or value is None:
         return None
-    return dates.read(field.value, received_at, pbx, says_utc=field.says_utc, like=like)
+    if isinstance(value, str) and (exact := dates.exact(value)) is not None:
+        return exact
+    return dates.read(value, received_at, pbx, says_utc=field.says_utc, like=like)
 
 
 def _at(moment: Moment) -> datetime | None:
@@ -99,17 +99,17 @@ def _at(moment: Moment) -> datetime | None:
 
 
 def _says_ended(fields: Fields, ended: Moment) -> bool:
-    if "ended_at" not in fields or ended is dates.Missing.YEAR_ONE:
+    if "ended_at" not in fields or ended is _YEAR_ONE:
         return False
-    state = fields["ended_at"].state
-    return state is State.READ or state is State.UNREADABLE
+    return fields["ended_at"].state in _SAYING
 
 
-def _parties(fields: Fields, direction: Direction, country: str | None) -> tuple[Party, Party]:
+def _parties(
+    direction: Direction, country: str | None, caller: str | None, callee: str | None, number: str | None
+) -> tuple[Party, Party]:
     """Caller and callee. A lone ``Number`` is the external party: the callee of an outbound call, else the caller."""
-    caller, callee, number = _text(fields, "caller"), _text(fields, "callee"), _text(fields, "number")
     if number is not None:
-        if direction is Direction.OUTBOUND:
+        if direction is _OUTBOUND:
             callee = callee or number
         else:
             caller = caller or number

@@ -152,6 +152,18 @@ def test_neither_order_nor_case_of_the_keys_matters(order: list[str], data: st.D
     assert read(body) == read(FULL)
 
 
+sent_keys = st.sampled_from([*FULL, "CallID", "callid", "Agent", "from", "CallDirection", "other"])
+odd_values = st.sampled_from(["", " ", "null", "None", "UNDEFINED", "niL", "[Agent]", "\ufeff", "x" * 257, None, 7])
+
+
+@given(
+    st.dictionaries(sent_keys, st.sampled_from(["201", "+41225551234", "Unanswered"]), min_size=2),
+    st.dictionaries(sent_keys, odd_values, min_size=1, max_size=1),
+)
+def test_fields_looked_at_all_at_once_are_what_they_are_one_by_one(plain: dict[str, Any], odd: dict[str, Any]) -> None:
+    assert fields.known(plain | odd) == fields._known(plain | odd)
+
+
 def test_a_text_beyond_its_limit_is_null_and_never_cut() -> None:
     for key, limit in [("callId", fields.TEXT_CHARACTERS_MAX), ("wav", fields.URL_CHARACTERS_MAX)]:
         kept, lost = read(FULL | {key: "x" * limit}), read(FULL | {key: "x" * (limit + 1)})
