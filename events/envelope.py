@@ -37,6 +37,9 @@ class EnvelopeError(ValueError):
 _TYPES = {one.value.encode(): one for one in Type}
 _TYPE_HEADERS: Final = {one: ("ce_type", one.value.encode()) for one in Type}
 _SPECVERSION: Final = ("ce_specversion", b"1.0")
+_JSON: Final = ("content-type", b"application/json")
+_new: Final = tuple.__new__
+"""As `Envelope(...)`, at half the time."""
 _PBXS_MAX: Final = 4_096
 _CONTENT_TYPES_MAX: Final = 64
 _INSTANCES_MAX: Final = 64
@@ -65,7 +68,7 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
         ("ce_id", envelope.id.encode()),
         _source(envelope.pbx),
         _TYPE_HEADERS[envelope.type],
-        ("ce_time", times.to_text(envelope.time).encode()),
+        ("ce_time", times.to_bytes(envelope.time)),
     ]
     if envelope.content_type is not None:
         headers.append(_content_type(envelope.content_type))
@@ -76,24 +79,39 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
     return headers
 
 
+def encode_json(identity: str, pbx: str, kind: Type, time: datetime) -> list[tuple[str, bytes]]:
+    """The headers of a session event or a feed's progress: as `encode`, for JSON that no ingest instance wrote."""
+    return [
+        _SPECVERSION,
+        ("ce_id", identity.encode()),
+        _source(pbx),
+        _TYPE_HEADERS[kind],
+        ("ce_time", times.to_bytes(time)),
+        _JSON,
+    ]
+
+
 def decode(headers: Iterable[tuple[str, bytes]]) -> Envelope:
     """The envelope in `headers` (unknown ones are ignored); raises EnvelopeError with what is wrong."""
     found = dict(headers)
-    if None in found.values():
-        found = {name: value for name, value in found.items() if value is not None}
     try:
         sequence = found.get("ingest_sequence")
         ingest = found.get("ingest")
         content_type = found.get("content-type")
-        return Envelope(
-            found["ce_id"].decode(),
-            _pbx(found["ce_source"]),
-            _TYPES.get(found["ce_type"]) or Type(found["ce_type"].decode()),
-            times.from_text(found["ce_time"].decode()),
-            None if content_type is None else content_type.decode("utf-8", "surrogateescape"),
-            None if ingest is None else ingest.decode(),
-            None if sequence is None else int(sequence),
+        return _new(
+            Envelope,
+            (
+                found["ce_id"].decode(),
+                _pbx(found["ce_source"]),
+                _TYPES.get(found["ce_type"]) or Type(found["ce_type"].decode()),
+                times.from_text(found["ce_time"].decode()),
+                None if content_type is None else content_type.decode("utf-8", "surrogateescape"),
+                None if ingest is None else ingest.decode(),
+                None if sequence is None else int(sequence),
+            ),
         )
+    except AttributeError:  # a header without a value is none, and these four must be there
+        return decode((name, value) for name, value in found.items() if value is not None)
     except KeyError as missing:
         message = f"header {missing} is missing"
         raise EnvelopeError(message) from None

@@ -61,6 +61,11 @@ class Comparison(Enum):
     UNKNOWN = "unknown"
 
 
+SAME: Final = Comparison.SAME
+DIFFERENT: Final = Comparison.DIFFERENT
+UNKNOWN: Final = Comparison.UNKNOWN
+
+
 @lru_cache(_CACHE_SIZE)
 def party(text: str | None, country: str | None) -> Party:
     """The party named by `text` (null or blank: nobody); `country` (ISO 3166) reads national numbers.
@@ -152,10 +157,10 @@ def _plan(calling_code: str) -> _Plan | None:
 def compare(one: Party, other: Party) -> Comparison:
     """Whether the two are the same party, as far as their numbers tell."""
     if one.withheld or other.withheld:
-        return Comparison.UNKNOWN
+        return UNKNOWN
     if same_number(one, other):
-        return Comparison.SAME
-    return Comparison.DIFFERENT if bool(one.digits) is bool(other.digits) else Comparison.UNKNOWN
+        return SAME
+    return DIFFERENT if bool(one.digits) is bool(other.digits) else UNKNOWN
 
 
 def same_number(one: Party, other: Party) -> bool:

@@ -7,7 +7,7 @@ because single webhooks come late, and because some were started before they wer
 
 from collections import deque
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from events.webhook import End, Start
@@ -24,7 +24,7 @@ class ClockSkews:
 
     def __init__(self) -> None:
         """Nothing was heard."""
-        self._seconds: dict[str, deque[float]] = {}
+        self._ahead: dict[str, deque[timedelta]] = {}
         self._heard: set[str] = set()
 
     def note(self, pbx: str, event: Start | End, received_at: datetime) -> None:
@@ -33,15 +33,18 @@ class ClockSkews:
         if reported is None:
             return
         self._heard.add(pbx)
-        self._seconds.setdefault(pbx, deque(maxlen=SAMPLES)).append((reported - received_at).total_seconds())
+        last = self._ahead.get(pbx)
+        if last is None:
+            last = self._ahead[pbx] = deque(maxlen=SAMPLES)
+        last.append(reported - received_at)
 
     def take(self) -> Iterator[tuple[str, float]]:
         """Each PBX heard since the last time and its skew in seconds; positive: its clock is ahead of ours."""
         heard, self._heard = self._heard, set()
         for pbx in sorted(heard):
-            seconds = self._seconds[pbx]
-            if len(seconds) >= SAMPLES_MIN:
-                yield pbx, sorted(seconds)[len(seconds) // 2]
+            last = self._ahead[pbx]
+            if len(last) >= SAMPLES_MIN:
+                yield pbx, sorted(last)[len(last) // 2].total_seconds()
 
 
 def whole_hours(skew_s: float, warn_s: float) -> int | None:

@@ -4,7 +4,7 @@ A name is kept as its hash, which two may share: what is found must be looked at
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -48,12 +48,15 @@ class Index:
         else:
             raise KeyError(session_id)
 
-    def get(self, name: int) -> Iterable[str]:
-        """The ids under the name, in no order that means anything."""
-        held = self._held.get(name & NAME_MAX)
-        if held is None:
-            return ()
-        return (held,) if isinstance(held, str) else held
+    def get(self, *names: int) -> Collection[str]:
+        """The ids under any of the names, each once, in no order that means anything."""
+        found: Collection[str] = ()
+        for name in names:
+            held = self._held.get(name & NAME_MAX)
+            if held is not None:
+                ids = (held,) if isinstance(held, str) else held
+                found = dict.fromkeys((*found, *ids)) if found else ids
+        return found
 
 
 class Moments:

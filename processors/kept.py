@@ -52,6 +52,7 @@ class Calls:
         self._met = Moments()
         self._begun = Moments()
         self._open: set[str] | None = None
+        self._lacking: tuple[str, Sequence[str], Sequence[Call]] | None = None
 
     def __len__(self) -> int:
         """How many calls are kept."""
@@ -90,6 +91,7 @@ class Calls:
         if before is None:
             self._at_rest[session_id] = b""
         self._at_hand[session_id] = call
+        self._lacking = None
         self._touched[session_id] = None
         self._fresh[session_id] = call
         self.open_count += (call.ended is None) - (before is not None and before.ended is None)
@@ -101,6 +103,7 @@ class Calls:
         """Keep the call no longer; raises KeyError when it was not kept."""
         call = self[session_id]
         self._fresh.pop(session_id, None)
+        self._lacking = None
         self._touched[session_id] = changelog_key(call)
         del self._at_rest[session_id], self._at_hand[session_id]
         self.open_count -= call.is_open
@@ -110,14 +113,14 @@ class Calls:
 
     def _read(self, session_id: str, value: bytes) -> Call:
         self._at_rest[session_id] = value
+        self._lacking = None
         call = self._at_hand[session_id] = changelog.decode_call(value)
         self._move(session_id, None, call)
         return call
 
     def _read_with(self, key: str, party: Party) -> None:
-        if self._unread:
-            for session_id, value in self.unread.take_with(key, number_name(party)):
-                self._read(session_id, value)
+        for session_id, value in self.unread.take_with(key, number_name(party)):
+            self._read(session_id, value)
 
     def _read_of_agent(self, key: str, agent: Sequence[str]) -> None:
         for name in agent:
@@ -141,6 +144,7 @@ class Calls:
             call = self._at_hand[session_id]
             self._at_rest[session_id] = changes[changelog_key(call)] = changelog.encode_call(call)
         self._touched.clear()
+        self._lacking = None
         self._at_hand.clear()
         self._places.clear()
         return changes
@@ -152,9 +156,14 @@ class Calls:
             return self._of_agent([hash(("trait", key, name, trait)) for trait in traits], key, agent)
         return self._of_agent([hash(("trait", key, name, trait)) for trait in traits for name in agent], key, agent)
 
-    def lacking_end(self, key: str, agent: Sequence[str]) -> list[Call]:
-        """The agent's calls of which no end was reported."""
-        return self._of_agent([hash(("lacking", key, name)) for name in agent], key, agent)
+    def lacking_end(self, key: str, agent: Sequence[str]) -> Sequence[Call]:
+        """The agent's calls of which no end was reported; a start asks several times with nothing put between."""
+        last = self._lacking
+        if last is not None and last[0] == key and last[1] == agent:
+            return last[2]
+        found = self._of_agent([hash(("lacking", key, name)) for name in agent], key, agent)
+        self._lacking = key, agent, found
+        return found
 
     def alone(self, key: str, agent: Sequence[str]) -> list[Call]:
         """The agent's calls of which only the end is known."""
@@ -162,7 +171,8 @@ class Calls:
 
     def legs_with(self, key: str, party: Party) -> list[Call]:
         """The open calls with an external party of the same number, of whatever agent."""
-        self._read_with(key, party)
+        if self._unread:
+            self._read_with(key, party)
         ids = self._index.get(hash(("leg", key, number_name(party))))
         if not ids:
             return []
@@ -171,7 +181,8 @@ class Calls:
 
     def parted_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
         """The calls of the same external party whose reported end is not before `since`, the earliest end first."""
-        self._read_with(key, party)
+        if self._unread:
+            self._read_with(key, party)
         for session_id in self._parted.since(hash((key, number_name(party))), since):
             call = self[session_id]
             if _is_with(call, key, party):
@@ -179,7 +190,8 @@ class Calls:
 
     def met_since(self, key: str, party: Party, since: datetime) -> Iterator[Call]:
         """The calls of the same external party, not open any more, whose start is not before `since`, in that order."""
-        self._read_with(key, party)
+        if self._unread:
+            self._read_with(key, party)
         for session_id in self._met.since(hash((key, number_name(party))), since):
             call = self[session_id]
             if _is_with(call, key, party):
@@ -209,11 +221,12 @@ class Calls:
     def _of_agent(self, names: Iterable[int], key: str, agent: Sequence[str]) -> list[Call]:
         if self._unread:
             self._read_of_agent(key, agent)
-        get = self._index.get
-        ids = {session_id: None for name in names for session_id in get(name)}
+        ids = self._index.get(*names)
         if not ids:
             return []
-        found = [call for call in map(self.__getitem__, ids) if call.key == key and _agent(call) in agent]
+        at_hand = self._at_hand
+        calls = [at_hand[one] if one in at_hand else self[one] for one in ids]
+        found = [call for call in calls if call.key == key and agent_of(call.extension, call.email) in agent]
         if len(found) > 1:
             found.sort(key=_order)
         return found

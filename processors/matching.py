@@ -15,9 +15,10 @@ What the design leaves open and is decided here:
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-from events.numbers import Comparison, compare
+from events.numbers import DIFFERENT, SAME, UNKNOWN, Comparison, compare
 from events.session import Direction
 from events.session_events import Reason
 from events.webhook import Party
@@ -25,6 +26,9 @@ from processors.calls import Began, Call, Ended, external_of
 from processors.rules import Rules
 
 _ZERO = timedelta(0)
+_NO_DIRECTION: Final = Direction.UNKNOWN
+_DURATIONS_MAX: Final = 10_000
+_new: Final = tuple.__new__
 
 
 class Sides(NamedTuple):
@@ -49,7 +53,7 @@ class Match(NamedTuple):
 
 def sides_of(call: Call) -> Sides:
     """The sides of a kept call."""
-    return Sides(call.direction, call.caller, call.callee, call.call_id)
+    return _new(Sides, (call.direction, call.caller, call.callee, call.call_id))
 
 
 def compare_parties(one: Sides, other: Sides) -> Comparison:
@@ -58,17 +62,17 @@ def compare_parties(one: Sides, other: Sides) -> Comparison:
     If the directions differ and one is unknown, the known one applies; if both are known, two external parties that
     differ are a contradiction.
     """
-    direction = one.direction if one.direction is not Direction.UNKNOWN else other.direction
-    agreed = other.direction is direction or other.direction is Direction.UNKNOWN
+    direction = one.direction if one.direction is not _NO_DIRECTION else other.direction
+    agreed = other.direction is direction or other.direction is _NO_DIRECTION
     mine = external_of(direction, one.caller, one.callee)
     theirs = external_of(direction if agreed else other.direction, other.caller, other.callee)
-    external = compare(mine, theirs) if mine is not None and theirs is not None else Comparison.UNKNOWN
-    if mine is not None and theirs is not None and (agreed or external is Comparison.DIFFERENT):
+    external = compare(mine, theirs) if mine is not None and theirs is not None else UNKNOWN
+    if mine is not None and theirs is not None and (agreed or external is DIFFERENT):
         return external
     callers, callees = compare(one.caller, other.caller), compare(one.callee, other.callee)
-    if callers is Comparison.DIFFERENT or callees is Comparison.DIFFERENT:
-        return Comparison.DIFFERENT
-    return Comparison.SAME if callers is callees is Comparison.SAME else Comparison.UNKNOWN
+    if callers is DIFFERENT or callees is DIFFERENT:
+        return DIFFERENT
+    return SAME if callers is callees is SAME else UNKNOWN
 
 
 def in_window(began: Began, ended: Ended, rules: Rules) -> bool:
@@ -92,7 +96,12 @@ def _is_backwards(began: Began, ended: Ended) -> bool:
 
 def _after_answer(began: Began, ended_at: datetime, duration_s: int) -> timedelta:
     """How long after `end - duration` the start lies; negative by the time of ringing."""
-    return began.moment - ended_at + timedelta(seconds=duration_s)
+    return began.moment - ended_at + _seconds(duration_s)
+
+
+@lru_cache(_DURATIONS_MAX)
+def _seconds(count: int) -> timedelta:
+    return timedelta(seconds=count)
 
 
 def match(pairs: Iterable[Pair], sides: Sides, rules: Rules, *, taken: bool) -> Match | None:
@@ -107,7 +116,7 @@ def match(pairs: Iterable[Pair], sides: Sides, rules: Rules, *, taken: bool) -> 
         call, began, ended = pair
         theirs = sides_of(call)
         found = compare_parties(theirs, sides)
-        if found is Comparison.DIFFERENT:
+        if found is DIFFERENT:
             continue
         if call.call_id is not None and sides.call_id is not None:
             late = began.moment - ended.moment
@@ -115,7 +124,7 @@ def match(pairs: Iterable[Pair], sides: Sides, rules: Rules, *, taken: bool) -> 
                 by_id.append(pair)
         elif not in_window(began, ended, rules):
             continue
-        elif found is Comparison.SAME:
+        elif found is SAME:
             by_party.append(pair)
         elif taken or (_is_withheld(theirs) and _is_withheld(sides)):
             unproven.append(pair)
@@ -187,7 +196,7 @@ def is_late_recording(call: Call, sides: Sides, ended: Ended, rules: Rules) -> b
     if ended.ended_at is not None or ended.duration_s is not None or not _agree(call.call_id, sides.call_id):
         return False
     since_end = ended.origin.received_at - kept.origin.received_at
-    return compare_parties(sides_of(call), sides) is Comparison.SAME and _ZERO <= since_end <= rules.ring_max
+    return compare_parties(sides_of(call), sides) is SAME and _ZERO <= since_end <= rules.ring_max
 
 
 def _compatible_sides(call: Call, sides: Sides) -> bool:
@@ -195,10 +204,10 @@ def _compatible_sides(call: Call, sides: Sides) -> bool:
     if not _agree(mine.call_id, sides.call_id):
         return False
     found = compare_parties(mine, sides)
-    if found is Comparison.UNKNOWN:
+    if found is UNKNOWN:
         # Withheld or absent on either side: the texts must not contradict each other.
         return _agree(mine.caller.text, sides.caller.text) and _agree(mine.callee.text, sides.callee.text)
-    return found is Comparison.SAME
+    return found is SAME
 
 
 def _agree(one: object, other: object) -> bool:

@@ -33,7 +33,6 @@ from processors.rules import Rules
 from processors.sessions import Told
 from processors.unread import Heads
 
-JSON_TYPE = "application/json"
 SEQUENCE_MAX = 2**64 - 1
 """What the changelog's JSON can hold; no ingest counts that far."""
 
@@ -41,6 +40,8 @@ RESTORED_SLICE: Final = 2_000
 """Values of the changelog taken in in one go: some 20 ms."""
 SESSION_ID_BITS: Final = 96
 SESSION_ID_MAX: Final = 2**SESSION_ID_BITS - 1
+_WEBHOOK: Final = Type.WEBHOOK_RECEIVED
+_new: Final = tuple.__new__
 
 EventT = TypeVar("EventT", Start, End)
 
@@ -241,14 +242,15 @@ class Task:
                 batch.counts["clock_alarms", alarm] += 1
         if self._timers and self._timers[0] >> SESSION_ID_BITS <= live_time.live_us:
             self._fire(batch)
-        self._read(record, said, received_us, batch)
+        if said.type is _WEBHOOK:  # nearly all are
+            self._webhook(record, said, received_us, batch)
+        else:
+            self._read(record, said, batch)
         if live_time.live_us // SECOND_US > before_s:
             batch.session_events.append(self._progress(said, record.key))
 
-    def _read(self, record: InputRecord, said: Envelope, received_us: int, batch: Batch) -> None:
+    def _read(self, record: InputRecord, said: Envelope, batch: Batch) -> None:
         match said.type:
-            case Type.WEBHOOK_RECEIVED:
-                self._webhook(record, said, received_us, batch)
             case Type.CLOCK_TICK:
                 batch.counts["records", "tick"] += 1
             case Type.CALLS_LISTED:
@@ -289,7 +291,7 @@ class Task:
         body = record.value or b""
         key = record.key.decode("utf-8", "replace") if record.key is not None else said.pbx
         origin = _origin_of(record, said)
-        given = Input(key, said.pbx, origin, self.live_time_us, pbx.shared_extensions)
+        given = Input(key, said.pbx, origin, self._position.live_time.live_us, pbx.shared_extensions)
         found = reading.read(body, said.content_type, said.time, pbx)
         match found:
             case Start():
@@ -354,14 +356,14 @@ class Task:
         for event in events:
             counts["session_events", event.type] += 1
             counts["decisions", event.reason] += 1
-            headers = envelope.encode(Envelope(event.id, event.pbx, event.type, event.time, JSON_TYPE))
-            batch.session_events.append(OutputRecord(raw_key, event.value, headers))
+            headers = envelope.encode_json(event.id, event.pbx, event.type, event.time)
+            batch.session_events.append(_new(OutputRecord, (raw_key, event.value, headers)))
 
     def _progress(self, said: Envelope, key: bytes | None) -> OutputRecord:
         identity = hashlib.blake2b(said.id.encode(), digest_size=16, person=b"feed-progress").hexdigest()
         received = {pbx: times.from_us(us) for pbx, us in self._position.received_us.items()}
         value = sessions.progress_of(identity, said.time, self.live_time_us, self.stream_time, received)
-        headers = envelope.encode(Envelope(identity, said.pbx, Type.FEED_PROGRESS, said.time, JSON_TYPE))
+        headers = envelope.encode_json(identity, said.pbx, Type.FEED_PROGRESS, said.time)
         return OutputRecord(key, value, headers)
 
     def _bury_unreadable(self, record: InputRecord, reason: str, batch: Batch) -> None:
@@ -387,4 +389,4 @@ def _timers_of(heads: Iterable[bytes], span_s: int) -> Iterator[int]:
 
 def _origin_of(record: InputRecord, said: Envelope) -> Origin:
     digest = hashlib.blake2b(record.value or b"", digest_size=8).hexdigest()
-    return Origin(record.partition, record.offset, said.id, said.time, digest)
+    return _new(Origin, (record.partition, record.offset, said.id, said.time, digest))
