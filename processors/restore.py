@@ -12,6 +12,9 @@ from processors.task import Task
 
 FETCH_TIMEOUT_MS = 500
 FETCH_RECORDS_MAX = 10_000
+TURNS = 4
+"""Of the event loop after each fetch: the next one is then asked for before the records are looked at, and heartbeats
+and the other partitions go on while a large state is read."""
 
 
 async def restored_task(settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], partition: int) -> Task:
@@ -30,8 +33,9 @@ async def restored_task(settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], p
         await consumer.seek_to_beginning(changelog)
         while await consumer.position(changelog) < end:
             fetched = await consumer.getmany(changelog, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS_MAX)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             task.restore_all(fetched.get(changelog, ()))
-            await asyncio.sleep(0)  # heartbeats and the other partitions go on while a large state is read
     finally:
         await consumer.stop()
     for _ in task.taking_in():

@@ -37,7 +37,8 @@ SEQUENCE_MAX = 2**64 - 1
 """What the changelog's JSON can hold; no ingest counts that far."""
 
 RESTORED_SLICE: Final = 2_000
-"""Values of the changelog taken in in one go: some 20 ms."""
+"""Values of the changelog taken in in one go: a few ms."""
+_SESSION_ID: Final = slice(-SESSION_ID_CHARACTERS, None)
 SESSION_ID_BITS: Final = 96
 SESSION_ID_MAX: Final = 2**SESSION_ID_BITS - 1
 _WEBHOOK: Final = Type.WEBHOOK_RECEIVED
@@ -158,9 +159,9 @@ class Task:
         for record in records:
             key, value = record.key, record.value
             if value is None:
-                calls.pop(key[-SESSION_ID_CHARACTERS:], None)
+                calls.pop(key[_SESSION_ID], None)
             elif value[:1] != b"[" or value.startswith(changelog.EARLIER_CALL):
-                calls[key[-SESSION_ID_CHARACTERS:]] = value
+                calls[key[_SESSION_ID]] = value
             else:
                 self._facts[key] = value
 
@@ -175,11 +176,10 @@ class Task:
             self._take_in(value)
         self._facts.clear()
         unread = self._calls.unread
-        unread.make_buckets()
         waiting = iter(unread.values.items())
         heads = Heads([], [], [])
-        while taken := list(islice(waiting, RESTORED_SLICE)):
-            unread.spread(taken, heads)
+        for _ in range(0, len(unread.values), RESTORED_SLICE):
+            unread.spread(islice(waiting, RESTORED_SLICE), heads)
             for value in heads.others:
                 self._take_in_call(changelog.decode_call(value))
             heads.others.clear()
