@@ -183,6 +183,9 @@ PROJECTIONS: Final = (
         (PBX, one_of("status", ("live", "quiet", "lagging", "silent"))),
     ),
     Metric("gauge", "last_webhook_timestamp_seconds", "When the PBX's newest known webhook was received.", (PBX,)),
+    Metric(
+        "gauge", "database_up", "Whether the database answers; without it agents, open_calls and today say nothing."
+    ),
     Metric("gauge", "agents", "Agents in the view, by status.", (PBX, AGENT_STATUS)),
     Metric("gauge", "open_calls", "Open calls in the view.", (PBX,)),
     Metric("gauge", "today", "Figures of the calls that began on the PBX's local day, by name.", (PBX, FIGURE)),
@@ -289,3 +292,8 @@ class Metrics:
         for metric in self._catalogue:
             if metric.kind == "gauge" and metric.labels == (label,):
                 self._gauges[metric.name].remove(value)
+
+    def empty(self, *gauges: str) -> None:
+        """Drop what these gauges say, of everybody: it cannot be known now."""
+        for name in gauges:
+            self._gauges[name].clear()

@@ -6,6 +6,7 @@ headers, so the stream and the CSV also take it as the query parameter ``access_
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -238,25 +239,36 @@ class Api:
         return [feed.model_dump(mode="json") for feed in self._views.pbx_feeds()]
 
     async def metrics(self, _request: Request) -> Response:
-        """Prometheus."""
-        async with self._views.store.reading() as connection:
-            counts = Counter((agent["pbx"], agent["status"]) for agent in await self._views.agents(connection))
-            open_calls = await self._views.open_calls(connection)
-            today = await self._views.today(connection)
-        for one in today:
-            for figure in FIGURES:
-                value = one[figure.name]
-                self._metrics.gauge("today", one["pbx"], figure.name).set(math.nan if value is None else value)
+        """Prometheus; without a database all but what only the database knows."""
+        try:
+            async with self._views.store.reading() as connection:
+                counts = Counter((agent["pbx"], agent["status"]) for agent in await self._views.agents(connection))
+                open_calls = await self._views.open_calls(connection)
+                today = await self._views.today(connection)
+        except (SQLAlchemyError, OSError):
+            self._metrics.empty("agents", "open_calls", "today")
+            self._metrics.gauge("database_up").set(0)
+        else:
+            self._metrics.gauge("database_up").set(1)
+            self._set_rows(counts, open_calls, today)
         for feed in self._views.pbx_feeds():
             for state in FeedState:
                 self._metrics.gauge("feed", feed.pbx, state).set(feed.status is state)
             if feed.last_webhook_at is not None:
                 self._metrics.gauge("last_webhook_timestamp_seconds", feed.pbx).set(feed.last_webhook_at.timestamp())
+        return exposition(self._metrics)
+
+    def _set_rows(
+        self, counts: Mapping[tuple[str, str], int], open_calls: Mapping[str, int], today: Sequence[Mapping[str, Any]]
+    ) -> None:
+        for one in today:
+            for figure in FIGURES:
+                value = one[figure.name]
+                self._metrics.gauge("today", one["pbx"], figure.name).set(math.nan if value is None else value)
         for pbx in {*self._views.pbxs, *(pbx for pbx, _ in counts)}:
             self._metrics.gauge("open_calls", pbx).set(open_calls.get(pbx, 0))
             for status in AgentState:
                 self._metrics.gauge("agents", pbx, status.value).set(counts[pbx, status.value])
-        return exposition(self._metrics)
 
 
 def _no_nul(*words: str) -> None:

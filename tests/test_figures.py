@@ -10,16 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
+from sqlalchemy.engine import make_url
 
 from events.metrics import Metrics
 from events.session import Outcome, Status
 from projections.api import Api, application
 from projections.figures import FIGURES, Tally, figures_of, links_of
 from projections.settings import ProjectionsSettings
-from projections.store import Store
+from projections.store import Store, open_store
 from projections.stream import Stream
 from projections.tables import agents, calls
 from tests.builders import T0
+from tests.postgres import own_cluster
 from tests.test_views import like, put, some_calls, views_of
 
 ENDED = st.fixed_dictionaries(
@@ -147,3 +149,24 @@ async def test_api_event_stream_agents_and_prometheus_tell_the_same_numbers(
                 sum(one[name] for agent in told for one in agent["today"]["directions"].values())
                 == (answer["figures"][name])
             )
+
+
+async def test_without_its_database_a_scrape_says_all_else_and_no_old_figure(tmp_path: Path) -> None:
+    """An operator needs the metrics most while the database is away."""
+    with own_cluster() as cluster:
+        store = await open_store(make_url(f"{cluster.url}/postgres"), "sessions")
+        await fill(store, [{"status": Status.OPEN, "outcome": Outcome.UNKNOWN, "duration_s": None, "began_s": 0}])
+        async with client_of(store, tmp_path) as client:
+            assert "threecx_projections_database_up 1" in (await client.get("/metrics")).text
+            cluster.kill()
+            scraped = await client.get("/metrics")
+            assert scraped.status_code == 200
+            assert "threecx_projections_database_up 0" in scraped.text
+            assert "threecx_projections_lag_records" in scraped.text
+            for name in ("agents", "open_calls", "today"):
+                assert f"threecx_projections_{name}{{" not in scraped.text
+            cluster.start()
+            again = (await client.get("/metrics")).text
+            assert "threecx_projections_database_up 1" in again
+            assert "threecx_projections_today{" in again
+        await store.close()

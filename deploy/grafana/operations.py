@@ -269,6 +269,12 @@ PROJECTIONS = Row(
             (rate("threecx_projections_commit_failures_total", "reason"),),
         ),
         Panel(
+            "Database answers",
+            "1: it answered the scrape. Without it agents, open calls and the day's figures have no series.",
+            "bool_yes_no",
+            (Query(f"min(threecx_projections_database_up{{{OURS}}})", "answers"),),
+        ),
+        Panel(
             "Rows deleted for their age",
             "Per second, by table.",
             "ops",
