@@ -89,7 +89,6 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._disk = disk
         self._lock = opened.lock
-        self._has_reserve = False
         self._changing = threading.Lock()
         self._descriptor = -1
         self._tail: deque[tuple[int, bytes]] = deque()
@@ -218,7 +217,6 @@ class Journal:
             self._write_group(first, payloads)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                self._has_reserve = False
                 self._disk.unlink(self.folder / "reserve")
             self._begin_segment(first)
             self._write_group(first, payloads)
@@ -226,13 +224,11 @@ class Journal:
     def _make_ready(self, first: int) -> None:
         """In the journal's thread: the reserve is there, and a segment that may be written to.
 
-        The reserve is looked for before each segment, and for each group after it was given up.
+        The reserve is looked for before each group, by its name: where somebody took the folder away, what is written
+        to a descriptor that is still open would be nowhere.
         """
-        must_begin = self._descriptor < 0 or self._segments[-1].size >= self._segment_bytes
-        if must_begin or not self._has_reserve:
-            self._make_reserve()
-            self._has_reserve = True
-        if must_begin:
+        self._make_reserve()
+        if self._descriptor < 0 or self._segments[-1].size >= self._segment_bytes:
             self._begin_segment(first)
 
     def _make_reserve(self) -> None:

@@ -166,6 +166,19 @@ async def test_a_disk_that_stays_broken_refuses_and_a_sequence_is_never_used_twi
         assert found in ([b"before", b"after"], [b"before", b"refused", b"after"]), "what was refused may be there"
 
 
+async def test_what_would_go_to_a_folder_that_was_taken_away_is_refused(tmp_path: Path) -> None:
+    """The descriptor of the active segment is open still: what is written to it can be read by nobody."""
+    folder = tmp_path / "journal"
+    async with running(folder) as journal:
+        await appended(journal, b"before")
+        away = folder.rename(tmp_path / "away")
+        with pytest.raises(RefusedError):
+            await appended(journal, b"into nowhere")
+        away.rename(folder)
+        await appended(journal, b"after")
+        assert [payload for _, payload in await everything(journal)] == [b"before", b"after"]
+
+
 async def test_a_second_process_is_told_so(tmp_path: Path) -> None:
     async with running(tmp_path):
         with pytest.raises(ConfigurationError, match="another ingest process"):
