@@ -42,6 +42,7 @@ from projections.views import Views
 
 FETCH_TIMEOUT_MS: Final = 200
 RETRY_S: Final = 0.5
+MIRROR_TIMEOUT_S: Final = 10.0
 MIRROR_S: Final = 1.0
 ENDS: Final = frozenset({Type.CALL_ENDED, Type.CALL_END_MISSED})
 
@@ -73,6 +74,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._generation: int | None = None
         self._forgotten = NOBODY
         self._message: KafkaMessage | None = None
+        self._is_at_hand = False
         self._mirrored: dict[TopicPartition, int] = {}
         self._mirroring: asyncio.Task[None] | None = None
         self._broker = KafkaBroker(
@@ -118,14 +120,23 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     async def _mirror(self) -> None:
         while True:
             await asyncio.sleep(MIRROR_S)
-            with suppress(KafkaError):  # a rebalance, or a broker that is away: in a second again
-                await self._mirror_once()
+            with suppress(KafkaError, TimeoutError):  # a rebalance, or a broker that is away: in a second again
+                async with asyncio.timeout(MIRROR_TIMEOUT_S):
+                    await self._mirror_once()
 
     async def _mirror_once(self) -> None:
-        """Tell the group where the database stands, of the partitions that are ours now."""
+        """Tell the group where the database stands, of the partitions that are ours now.
+
+        With no batch at hand what the reader has passed beyond it are the markers of transactions: no lag either.
+        """
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
-        ours = {} if consumer is None else {one: self._position(one.partition) for one in consumer.assignment()}
-        moved = {one: at.next_offset for one, at in ours.items() if at.next_offset != self._mirrored.get(one, 0)}
+        moved: dict[TopicPartition, int] = {}
+        for one in consumer.assignment() if consumer is not None else ():
+            at = self._position(one.partition).next_offset
+            if not self._is_at_hand and consumer is not None:
+                at = max(at, await consumer.position(one))
+            if at != self._mirrored.get(one, 0):
+                moved[one] = at
         if consumer is not None and moved:
             await consumer.commit(moved)
             self._mirrored |= moved
@@ -161,7 +172,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def _records(self, message: KafkaMessage) -> tuple[ConsumerRecord, ...]:
         """FastStream's decoder, undone: the fold wants the records with partition and offset, byte for byte."""
-        self._message = message
+        self._message, self._is_at_hand = message, True
         raw: tuple[ConsumerRecord, ...] = message.raw_message
         return raw
 
@@ -176,6 +187,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             await self._fold(fresh)
             if self._message is not None:
                 self._message.committed = AckStatus.ACKED  # the mirror is made by itself
+            self._is_at_hand = False  # while it fails it is: it comes again
         except ForeignWriterError as error:
             log.critical("the database has another writer; stop one of the two", found=str(error))
             self._fail(error)
