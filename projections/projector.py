@@ -77,6 +77,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._is_at_hand = False
         self._mirrored: dict[TopicPartition, int] = {}
         self._mirroring: asyncio.Task[None] | None = None
+        self._beginning: asyncio.Task[None] | None = None
         self._broker = KafkaBroker(
             connection(settings)["bootstrap_servers"],
             security=_security(settings),
@@ -110,6 +111,8 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def stop(self) -> None:
         """Finish the batch at hand and leave the group."""
+        if self._beginning is not None:
+            self._beginning.cancel()
         if self._mirroring is not None:
             self._mirroring.cancel()
             with suppress(KafkaError, TimeoutError):
@@ -146,7 +149,12 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         consumer: AIOKafkaConsumer = self._subscriber.consumer
         partitions = list(assigned)
         self._metrics.counter("rebalances_total").inc()
+        if self._beginning is not None:
+            self._beginning.cancel()
         consumer.pause(*partitions)
+        await self._begin(consumer, partitions)
+
+    async def _begin(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
         try:
             positions = await self._store.positions()
             found = {one.partition: positions.get(one.partition, NOTHING) for one in partitions}
@@ -158,8 +166,16 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 consumer.seek(one, self._positions[one.partition].next_offset)
                 self._watch(one)
             consumer.resume(*partitions)
+        except (SQLAlchemyError, OSError) as error:
+            # A rebalance waits for nobody: they stay paused until the database says where they stand.
+            log.warning("the database does not say where it stands; trying again", error=type(error).__name__)
+            self._beginning = asyncio.create_task(self._begin_later(consumer, partitions))
         except Exception as error:  # noqa: BLE001 - whatever it is, the process must not go on without its position
             self._fail(error)
+
+    async def _begin_later(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+        await asyncio.sleep(RETRY_S)
+        await self._begin(consumer, [one for one in partitions if one in consumer.assignment()])
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Nothing to hand over: the position is in the database. What the gauges say of the partition ends here."""

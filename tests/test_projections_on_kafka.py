@@ -353,3 +353,36 @@ async def test_a_position_that_aiokafka_lost_is_found_again_and_not_everything_i
     assert 1 <= stale < len(records) / 2
     await projecting.stop()
     await store.close()
+
+
+async def test_a_rebalance_while_the_database_is_away_ends_nothing(
+    kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = session_records(10)
+    await append(kafka, records, kafka.topic_set.call_sessions)
+    settings = ProjectionsSettings(**{name.lower(): value for name, value in kafka_environment(kafka).items()})  # type: ignore[arg-type]
+    metrics = Metrics("projections")
+    store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path / 'v.sqlite'}"), settings.topic_set.call_sessions)
+    views = Views(store, Feeds(30, settings.kafka_topic_partitions), {DEFAULT_PBX: Pbx()})
+    projecting = Projector(settings, store, views, Stream("test", metrics, 1, 1, 1), metrics)
+    positions, asked = store.positions, 0
+
+    async def away() -> Any:
+        nonlocal asked
+        asked += 1
+        if asked in {2, 3}:  # the first one is the start's
+            raise ConnectionRefusedError
+        return await positions()
+
+    monkeypatch.setattr(store, "positions", away)
+    await projecting.start()
+
+    async def position() -> int:
+        found = (await positions()).get(1)
+        return 0 if found is None else found.next_offset
+
+    await eventually(position, partial(operator.eq, len(records)), 40)
+    assert asked >= 4
+    assert not projecting.failed.done()
+    await projecting.stop()
+    await store.close()
