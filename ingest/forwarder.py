@@ -39,7 +39,8 @@ sending costs as much for one record as for a hundred. At a few hundred webhooks
 BURIED_BYTES_MAX: Final = 65_536
 """Of a body that is longer than Kafka takes so much is kept, or less where even that is refused."""
 FRESH_MAX: Final = 4_096
-"""So many records are known without decoding them; the others are read from the journal."""
+FRESH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""So many records, with bodies of so many bytes, are known without decoding them; the others are decoded."""
 REFUSED_S: Final = 0.02
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 2.0
@@ -110,6 +111,7 @@ class Forwarder:
         self._batch_bytes = FORWARDED_BATCH_BYTES_MAX
         self._too_large: dict[int, int] = {}
         self._fresh: dict[int, accepted.Accepted] = {}
+        self._fresh_bytes = 0
 
     async def run(self) -> None:
         """Forward until cancelled; a broker that is away is tried again for ever."""
@@ -138,8 +140,14 @@ class Forwarder:
 
     def knows(self, sequence: int, one: accepted.Accepted) -> None:
         """A record that has just become durable: it need not be decoded again."""
-        if len(self._fresh) < FRESH_MAX:
+        if len(self._fresh) < FRESH_MAX and self._fresh_bytes + len(one.body) <= FRESH_BYTES_MAX:
             self._fresh[sequence] = one
+            self._fresh_bytes += len(one.body)
+
+    def _forget(self, records: list[tuple[int, bytes]]) -> None:
+        for sequence, _ in records:
+            if (known := self._fresh.pop(sequence, None)) is not None:
+                self._fresh_bytes -= len(known.body)
 
     async def drained(self) -> None:
         """Return once Kafka has acknowledged everything that was durable."""
@@ -186,8 +194,7 @@ class Forwarder:
             await batches.hand_over()
             await self._delivered(batches.sent)
         self._journal.acknowledge(records[-1][0])
-        for sequence, _ in records:
-            self._fresh.pop(sequence, None)
+        self._forget(records)
         self._too_large.clear()
         if self._tracing is not None:
             for ce_id in self._traced:

@@ -128,8 +128,7 @@ class Call(NamedTuple):
     @property
     def external(self) -> Party | None:
         """The party outside of the PBX; null where the direction does not tell or the number is withheld."""
-        direction = self.direction
-        party = self.caller if direction is _INBOUND else self.callee if direction is _OUTBOUND else None
+        party = external_of(self.direction, self.caller, self.callee)
         return None if party is None or party.withheld else party
 
 

@@ -12,7 +12,7 @@ from events.kafka import KafkaSettings, connection
 from events.metrics import Metrics
 from ingest import accepted
 from ingest.accepted import Accepted
-from ingest.forwarder import Forwarder
+from ingest.forwarder import FRESH_BYTES_MAX, FRESH_MAX, Forwarder
 from ingest.journal import open_journal
 from ingest.settings import IngestSettings
 from tests.journals import appended
@@ -40,13 +40,23 @@ async def forwarded(kafka: KafkaSettings, folder: Path, payloads: list[bytes]) -
     forwarding = asyncio.create_task(forwarder.run())
     try:
         await asyncio.wait_for(forwarder.drained(), 60)
-        assert not forwarder._fresh, "what Kafka has is not kept"
+        assert (forwarder._fresh, forwarder._fresh_bytes) == ({}, 0), "what Kafka has is not kept"
     finally:
         for task in (forwarding, committing):
             task.cancel()
             await asyncio.wait({task})
         journal.close()
     return forwarder
+
+
+async def test_while_kafka_is_away_large_webhooks_are_not_all_kept_in_memory(tmp_path: Path) -> None:
+    journal, _ = open_journal(tmp_path, 64 * MEGABYTE, MEGABYTE)
+    forwarder = Forwarder(IngestSettings(data_dir=tmp_path), journal, Metrics("ingest"), lambda: datetime.now(UTC))
+    for number in range(FRESH_MAX):
+        one = Accepted(f"id-{number}", "default", "default", datetime.now(UTC), None, b"x" * 60_000)
+        forwarder.knows(number, one)
+    assert 0 < sum(len(one.body) for one in forwarder._fresh.values()) <= FRESH_BYTES_MAX
+    journal.close()
 
 
 async def webhook_ids(kafka: KafkaSettings) -> list[str]:

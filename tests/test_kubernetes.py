@@ -156,6 +156,8 @@ def test_a_restart_is_never_the_answer_to_somebody_elses_absence(service: str) -
     # These answer while Kafka, the database or the disk do not.
     paths = {"ingest": "/openapi.json", "processors": "/health", "projections": "/", "poller": "/health"}
     assert liveness == paths[service]
+    # Nobody sends anything to the poller: it has nothing to be ready for.
+    assert ("readinessProbe" in one) is (service != "poller")
     assert one.get("readinessProbe") != one["livenessProbe"]
 
 

@@ -167,11 +167,11 @@ async def test_the_legs_of_a_call_are_found_from_either(store: Store) -> None:
     linked = [one for one in folded(told).values() if one.session["linked_session_id"]]
     assert linked
     for one in linked:
-        session_id, linked = one.session["session_id"], one.session["linked_session_id"]
+        session_id, other = one.session["session_id"], one.session["linked_session_id"]
         async with store.reading() as connection:
             legs = await views_of(store).legs(connection, session_id)
-            others = await views_of(store).legs(connection, linked)
-        assert linked in legs
+            others = await views_of(store).legs(connection, other)
+        assert other in legs
         assert session_id in others
 
 
