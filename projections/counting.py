@@ -14,27 +14,34 @@ DURATION_BOUNDS_S: Final = (10, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600)
 
 
 def kinds(table: Table) -> tuple[ColumnElement[Any], ...]:
-    """What a tally's calls have in common."""
+    """What the calls of a row have in common: columns that follow one another in an index, whose order groups them."""
     c = table.c
-    return c.direction, c.outcome, c.status, c.duration_s.is_not(None).label("timed")
+    return c.direction, c.outcome, c.status
 
 
 def amounts(table: Table) -> tuple[ColumnElement[Any], ...]:
-    """How many there are, and their talk time."""
-    return func.count().label("calls"), func.coalesce(func.sum(table.c.duration_s), 0).label("talk_s")
+    """How many there are, how many of them have a reported duration, and their talk time."""
+    length = table.c.duration_s
+    talk_s = cast(func.coalesce(func.sum(length), 0), BigInteger)
+    return func.count().label("calls"), func.count(length).label("timed"), talk_s.label("talk_s")
 
 
-def tally_of(row: Any) -> Tally:
-    """The tally in a row that ends with `kinds` and `amounts`."""
-    *_, direction, outcome, status, timed, calls, talk_s = row
-    return Tally(direction, outcome, status, bool(timed), calls, int(talk_s))
+def tallies_of(row: Sequence[Any]) -> list[Tally]:
+    """The tallies in a row of `kinds` and `amounts`: of the calls with a duration, and of those without."""
+    direction, outcome, status, calls, timed, talk_s = row
+    found: list[Tally] = []
+    if timed:
+        found.append(Tally(direction, outcome, status, has_duration=True, calls=timed, talk_s=talk_s))
+    if calls > timed:
+        found.append(Tally(direction, outcome, status, has_duration=False, calls=calls - timed, talk_s=0))
+    return found
 
 
 async def tallies(connection: AsyncConnection, table: Table, wanted: Sequence[ColumnElement[bool]]) -> list[Tally]:
     """All calls like that, tallied."""
     groups = kinds(table)
     rows = await connection.execute(select(*groups, *amounts(table)).where(*wanted).group_by(*groups))
-    return [tally_of(row) for row in rows]
+    return [tally for row in rows for tally in tallies_of(row)]
 
 
 async def bucket_tallies(
@@ -44,7 +51,7 @@ async def bucket_tallies(
     number = (_epoch_s(connection, table.c.began_at) - int(begin.timestamp())) // bucket_s
     groups = number.label("bucket"), *kinds(table)
     rows = await connection.execute(select(*groups, *amounts(table)).where(*wanted).group_by(*groups))
-    return [(int(row.bucket), tally_of(row)) for row in rows]
+    return [(int(number), tally) for number, *row in rows for tally in tallies_of(row)]
 
 
 def _epoch_s(connection: AsyncConnection, began_at: Column[Any]) -> ColumnElement[int]:

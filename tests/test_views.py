@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.engine import make_url
 
 from events.pbx import DEFAULT_PBX, Pbx
@@ -17,7 +17,7 @@ from events.session_events import FeedProgress
 from events.settings import ConfigurationError
 from projections.agent_status import Agent, AgentFacts, AgentState, Moment, OpenCall, Today, agent_of
 from projections.call_log import Told, folded, row_of, told_in
-from projections.facts import Asked, agent_facts
+from projections.facts import AgentKey, Asked, agent_facts
 from projections.feeds import FeedReason, Feeds
 from projections.figures import Tally
 from projections.filters import CallFilter, by_side
@@ -192,6 +192,27 @@ async def test_agents_are_on_a_call_as_long_as_one_is_open(store: Store) -> None
     agent = shown(facts, Moment(at(31), "2026-11-24", at(31)))
     assert (agent.status, len(agent.calls), agent.since, partition) == (AgentState.ON_CALL, 1, at(1), 0)
     assert (agent.today.calls, agent.today.answered, agent.today.talk_s) == (2, 1, 28)
+
+
+async def test_agents_of_all_pbxs_take_one_set_of_queries_a_day_and_come_in_order(store: Store) -> None:
+    def asked(pbx: str) -> Asked:
+        return {"day": "2026-11-25" if pbx == "b" else "2026-11-24"}
+
+    async def agents_of(keys: list[AgentKey] | None) -> list[Any]:
+        facts = await agent_facts(connection, asked, keys)
+        return [agent_of(one, Moment(at(0), asked(one.pbx)["day"], at(0))) for one, _ in facts]
+
+    told = [one for seed in (4, 5) for one in some_calls(seed)]
+    await put(store, [like(one, f"{pbx}{one.key[0]}", one.key[1], pbx=pbx) for pbx in "cab" for one in told])
+    statements: list[str] = []
+    async with store.reading() as connection:
+        event.listen(store.engine.sync_engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
+        found = await agents_of(None)
+        assert sum(said.startswith("SELECT") for said in statements) == 7, (
+            "the PBXs; agents, open calls and tallies of either day"
+        )
+        assert found == [agent for pbx in "abc" for agent in await agents_of([(pbx, str(n)) for n in range(201, 204)])]
+    assert {agent["today"]["calls"] > 0 for agent in found if agent["pbx"] != "b"} == {True}
 
 
 def test_while_the_feed_is_silent_nobody_knows_and_why_is_said() -> None:
