@@ -117,7 +117,7 @@ async def _post(system: System, sent: dict[str, float]) -> None:
 
     async def one(number: int, client: Connection) -> None:
         now = zulu(datetime.now(UTC))
-        body = {"callId": str(number), "caller": f"+4122{number:08}", "agentExt": str(1000 + number % 150)}
+        body = {"callId": str(number), "caller": f"+4122{number:07}", "agentExt": str(1000 + number % 150)}
         kind = {"startTime": now} if number % 2 else {"endUtc": now, "duration": "00:00:05"}
         sent[str(number)] = time.perf_counter()
         await client.exchange(request(EVENT, json.dumps({**body, "direction": "Inbound", **kind}).encode()))

@@ -41,7 +41,7 @@ def traffic(partition: int = 0, calls: int = CALLS) -> list[InputRecord]:
     """One partition's day: start and end of each call, many agents, some 50 webhooks a second."""
     log = Log(partition)
     for number in range(calls):
-        agent, party = str(1000 + number % AGENTS), f"+4122{number:08}"
+        agent, party = str(1000 + number % AGENTS), f"+4122{number:07}"
         log.webhook(number * 0.04, start(agent, party, t=number * 0.04))
         log.webhook(number * 0.04 + 0.02, end(agent, party, t=number * 0.04, duration=0, callId=str(number)))
     return log.records

@@ -39,8 +39,8 @@ def records() -> list[InputRecord]:
     """What the processors would have written."""
     log = Log()
     for number in range(CALLS):
-        log.webhook(number * 0.05, start(str(1000 + number % 200), f"+4122{number:08}", t=number // 20))
-        log.webhook(number * 0.05, end(str(1000 + number % 200), f"+4122{number:08}", t=number // 20, duration=0))
+        log.webhook(number * 0.05, start(str(1000 + number % 200), f"+4122{number:07}", t=number // 20))
+        log.webhook(number * 0.05, end(str(1000 + number % 200), f"+4122{number:07}", t=number // 20, duration=0))
     out = [one for batch in run(log.records).batches for one in batch.session_events]
     return [InputRecord(0, number, one.key, one.value, one.headers) for number, one in enumerate(out)]
 

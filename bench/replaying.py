@@ -63,7 +63,7 @@ async def _fill(kafka: KafkaSettings, count: int) -> None:
     log, number, written = Log(), 0, 0
     while written < count:
         for _ in range(CHUNK_CALLS):
-            agent, party, t = str(1000 + number % AGENTS), f"+4122{number:08}", number * 0.04
+            agent, party, t = str(1000 + number % AGENTS), f"+4122{number:07}", number * 0.04
             log.webhook(t, start(agent, party, t=t))
             log.webhook(t + 0.02, end(agent, party, t=t, duration=0, callId=str(number)))
             number += 1

@@ -63,7 +63,7 @@ def _child(calls: int) -> dict[str, float]:
 
 def _starts(calls: int) -> Iterator[InputRecord]:
     for number in range(calls):
-        body = start(str(1000 + number % max(1, calls // CALLS_PER_AGENT)), f"+4122{number:08}", t=number * PACE_S)
+        body = start(str(1000 + number % max(1, calls // CALLS_PER_AGENT)), f"+4122{number:07}", t=number * PACE_S)
         yield _record(number, body)
 
 
@@ -81,7 +81,7 @@ def _state(calls: int) -> None:
     task = new_task()
     more: list[InputRecord] = []
     for number in range(TIMED):
-        agent, party, t = f"9{number:05}", f"+4133{number:08}", (calls + number) * PACE_S
+        agent, party, t = f"9{number:05}", f"+4133{number:07}", (calls + number) * PACE_S
         more.append(_record(calls + 2 * number, start(agent, party, t=t)))
         more.append(_record(calls + 2 * number + 1, end(agent, party, t=t, duration=0)))
     gc.collect()
