@@ -125,6 +125,12 @@ SCENARIOS = (
         "201 X ended 38 0-39 end_matched_by_party | 201 X end_missed . 49-90 absent_from_pbx",
     ),
     Scenario(
+        "the same id after a restart, the call before inferred to have ended",
+        "1 start 201 X 0 | 30 list 1:201:X | 60 list | 90 list | 200 start 201 X 199 | 210 list 1:201:X | 240 list"
+        " | 270 list | until 331",
+        "201 X end_missed . 0-60 absent_from_pbx | 201 X end_missed . 199-240 absent_from_pbx",
+    ),
+    Scenario(
         "transferred without a webhook: the party is still there",
         "1 start 201 X 0 | 30 list 7:201:X | 60 list 7:202:X | 90 list 7:202:X | until 3000",
         "201 X open . 0-? started",
