@@ -46,14 +46,21 @@ def as_encoded(value: bytes) -> Json | FeedProgress | None:
 def _are_times(event: Json) -> bool:
     """Whether all times are on the calendar and as they are written."""
     session = event["session"]
-    between = session["ended_between"] or {}
-    texts = event["time"], session["first_received_at"], session["started_at"], session["ended_at"], *between.values()
-    return all(text is None or _is_written(text) for text in texts)
+    between = session["ended_between"]
+    return (
+        _is_written(event["time"])
+        and _is_written(session["first_received_at"])
+        and _is_written(session["started_at"])
+        and _is_written(session["ended_at"])
+        and (between is None or all(map(_is_written, between.values())))
+    )
 
 
 @lru_cache(_TIMES_KNOWN)
-def _is_written(text: str) -> bool:
-    """Whether a text of the form of a time is one: with six digits, or no fraction at all."""
+def _is_written(text: str | None) -> bool:
+    """Whether a text of the form of a time is one, with six digits or no fraction at all; or there is none."""
+    if text is None:
+        return True
     try:
         return moment(text) is not None and not text.endswith(_NO_FRACTION)
     except ValueError:

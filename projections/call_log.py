@@ -77,7 +77,7 @@ def row_of(told: Told, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Row
     session = told.session
     received = told.first_received_at
     began = received if session["started_at"] is None else moment(session["started_at"])
-    caller, callee = (numbers.party(session[side], None).digits for side in ("caller", "callee"))
+    caller, callee = numbers.digits_of(session["caller"]), numbers.digits_of(session["callee"])
     return {
         "session_id": session["session_id"],
         "pbx": session["pbx"],

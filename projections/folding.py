@@ -82,23 +82,27 @@ def fold(records: Sequence[Record], positions: Mapping[int, Position], forgotten
     told: list[Told] = []
     progress: dict[int, FeedProgress] = {}
     unreadable: list[Unreadable] = []
-    now = dict(positions)
+    next_offsets: dict[int, int] = {}
+    stream_times = {partition: at.stream_time for partition, at in positions.items()}
     for record in records:
-        partition, before = record.partition, now.get(record.partition, NOTHING)
-        stream_time = before.stream_time
+        partition, value = record.partition, record.value or b""
+        next_offsets[partition] = record.offset + 1
         try:
-            event = session_values.read(record.value or b"")
+            event = session_values.read(value)
         except ValueError as error:
             unreadable.append(Unreadable(partition, record.offset, type(error).__name__))
+            continue
+        if isinstance(event, FeedProgress):
+            progress[partition] = event
+            stream_times[partition] = event.stream_time
         else:
-            if isinstance(event, FeedProgress):
-                progress[partition] = event
-                stream_time = event.stream_time
-            else:
-                told.append(forgotten.redacted(Told(partition, event, record.value or b"", stream_time)))
-        now[partition] = Position(record.offset + 1, stream_time)
-    moved = sorted({record.partition for record in records})
-    steps = [Advance(one, positions.get(one, NOTHING).next_offset, now[one]) for one in moved]
+            told.append(Told(partition, event, value, stream_times.get(partition)))
+    if forgotten.entries:
+        told = [forgotten.redacted(one) for one in told]
+    steps = [
+        Advance(one, positions.get(one, NOTHING).next_offset, Position(next_offset, stream_times.get(one)))
+        for one, next_offset in sorted(next_offsets.items())
+    ]
     return Fold(told, list(folded(told).values()), progress, unreadable, steps)
 
 
@@ -112,9 +116,14 @@ def revision_rows(told: Iterable[Told]) -> list[Row]:
     """One row per revision, as it was told first."""
     unique: dict[tuple[str, int], Row] = {}
     for one in told:
-        if (key := one.key) not in unique:
-            known = {"known_at": one.known_at, "event": one.value.decode()}
-            unique[key] = {"session_id": key[0], "revision": key[1], **known}
+        key = session_id, revision = one.key
+        if key not in unique:
+            unique[key] = {
+                "session_id": session_id,
+                "revision": revision,
+                "known_at": one.known_at,
+                "event": one.value.decode(),
+            }
     return list(unique.values())
 
 

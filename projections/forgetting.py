@@ -60,7 +60,7 @@ class Forgotten:
         """Whether this number, of a call received then, was forgotten."""
         if number is None or not self.entries:
             return False
-        digits = numbers.party(number, None).digits
+        digits = numbers.digits_of(number)
         if not digits:
             return False
         exact = self.entries.get(digest_of(digits, self.salt))

@@ -195,3 +195,18 @@ def test_the_quick_way_to_e164_says_what_phonenumbers_says(calling_code: int, na
     possible = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
     expected = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) if possible else None
     assert party(f"+{calling_code}{national}"[:16], None).e164 == expected
+
+
+@given(
+    st.one_of(
+        st.none(),
+        st.text(max_size=40),
+        st.text(st.sampled_from("+0123456789 ()<>-٣a"), max_size=40),
+        swiss_numbers().flatmap(printed),
+    )
+)
+@example("0" * 33)
+@example("+0000000")
+@example("anonymous")
+def test_the_digits_alone_are_those_of_the_party(text: str | None) -> None:
+    assert numbers.digits_of(text) == party(text, None).digits == party(text, "CH").digits
