@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from events import logs
+from events.away import GAVE_UP, AwayError
 from events.metrics import Metrics
 from events.settings import ConfigurationError, Settings, SettingsT, exit_with, load
 
@@ -38,13 +39,18 @@ log = structlog.get_logger()
 
 
 def run(service: str, settings_class: type[SettingsT], main: Callable[[SettingsT], Awaitable[None]]) -> None:
-    """Run a service until SIGTERM or SIGINT; a bad configuration is one sentence and exit status 2."""
+    """Run a service until SIGTERM or SIGINT.
+
+    One sentence and an exit status: 2 for a bad configuration, 1 when what it needs did not come in time.
+    """
     try:
         settings = load(settings_class)
         logs.configure(service, settings)
         uvloop.run(_until_stopped(main, settings))
     except ConfigurationError as error:
         exit_with(service, error)
+    except AwayError as error:
+        exit_with(service, error, GAVE_UP)
     sys.exit(0)
 
 

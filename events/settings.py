@@ -48,7 +48,7 @@ def _sentence(where: tuple[int | str, ...], what: str) -> str:
     return f"{variable}: {what.removeprefix('Value error, ')}"
 
 
-def exit_with(service: str, error: ConfigurationError) -> NoReturn:
-    """End the process with the one sentence on stderr and the status that says: do not start me again like this."""
+def exit_with(service: str, error: Exception, status: int = BAD_CONFIGURATION) -> NoReturn:
+    """End the process with the one sentence on stderr; the status says: do not start me again like this, or do."""
     sys.stderr.write(f"{service}: {error}\n")
-    sys.exit(BAD_CONFIGURATION)
+    sys.exit(status)

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
 
 from events import dead_letters, envelope
+from events.away import Reminder
 from events.envelope import Envelope, Type
 from events.kafka import FORWARDED_BATCH_BYTES_MAX, discard, ensure_topics, forwarder_producer
 from events.metrics import Metrics
@@ -112,6 +113,7 @@ class Forwarder:
         self._too_large: dict[int, int] = {}
         self._fresh: dict[int, accepted.Accepted] = {}
         self._fresh_bytes = 0
+        self._reminder = Reminder()
 
     async def run(self) -> None:
         """Forward until cancelled; a broker that is away is tried again for ever."""
@@ -130,7 +132,8 @@ class Forwarder:
                 backoff_s = REFUSED_S
             except (KafkaError, OSError, TimeoutError) as error:
                 self._window = max(1, self._window // 8)
-                log.warning("Kafka is not taking records", error=type(error).__name__, waiting=self._journal.depth)
+                if self._reminder.is_due():
+                    log.warning("Kafka is not taking records", error=type(error).__name__, waiting=self._journal.depth)
                 self._metrics.counter("forward_failures_total", type(error).__name__).inc()
                 self._reached(reachable=False)
             finally:
@@ -159,6 +162,7 @@ class Forwarder:
 
     async def _forward(self, producer: AIOKafkaProducer) -> None:
         self._reached(reachable=True)
+        self._reminder.reset()
         while True:
             self._journal.arrived.clear()
             window = self._window

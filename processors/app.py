@@ -1,7 +1,7 @@
 """The processors' composition root: settings, topics, the runner, /metrics and /health."""
 
-import asyncio
 import time
+from functools import partial
 from typing import Final
 
 import structlog
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from events.away import there
 from events.kafka import ensure_topics
 from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
@@ -20,7 +21,6 @@ from events.tracing import tracing_of
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
 
-BROKER_RETRY_S: Final = 1.0
 CONNECTIONS_MAX: Final = 64
 GRACE_S: Final = 2.0
 
@@ -37,23 +37,14 @@ async def main(settings: ProcessorsSettings) -> None:
     listener = listen(settings.processors_host, settings.processors_port, "PROCESSORS_PORT")
     try:
         async with serving(_http(runner, metrics), listener, GRACE_S, CONNECTIONS_MAX):
-            await _topics_there(settings)
+            servers = settings.kafka_bootstrap_servers
+            await there("Kafka", partial(ensure_topics, settings), (KafkaError, OSError), servers=servers)
             log.info("processing", group=settings.processors_application, topic=settings.topic_set.webhooks)
             await runner.run()
     finally:
+        await runner.close()
         if tracing is not None:
             tracing.close()
-
-
-async def _topics_there(settings: ProcessorsSettings) -> None:
-    while True:
-        try:
-            await ensure_topics(settings)
-        except (KafkaError, OSError) as error:
-            log.warning("waiting for Kafka", servers=settings.kafka_bootstrap_servers, error=type(error).__name__)
-            await asyncio.sleep(BROKER_RETRY_S)
-        else:
-            return
 
 
 def _http(runner: Runner, metrics: Metrics) -> Starlette:

@@ -105,6 +105,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                     await self._consumer.stop()
             await self._release(list(self._owners))
 
+    async def close(self) -> None:
+        """Let go of the consumer, whether it ever ran or not."""
+        await self._consumer.stop()
+
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Pause first: records of a partition must not come before its state is there."""
         partitions = list(assigned)

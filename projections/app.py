@@ -3,13 +3,17 @@
 import asyncio
 import secrets
 import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
 from sqlalchemy.exc import SQLAlchemyError
 
+from events.away import AwayError, Patience, there
 from events.kafka import ensure_topics
 from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
@@ -22,13 +26,12 @@ from projections.parity_watch import ParityWatch
 from projections.projector import Projector
 from projections.retention import Retention
 from projections.settings import ProjectionsSettings
-from projections.store import Store, open_store
+from projections.store import Store, store_at
 from projections.stream import Stream
 from projections.streaming import leave_who_reads_nothing
 from projections.views import Views
 
 GRACE_S: Final = 2.0
-BROKER_RETRY_S: Final = 1.0
 HEARTBEAT_S: Final = 1.0
 EXPIRE_EVERY_S: Final = 3_600.0
 CONNECTIONS_MARGIN: Final = 500
@@ -37,7 +40,7 @@ log = structlog.get_logger()
 
 
 async def main(settings: ProjectionsSettings) -> None:
-    """Run until cancelled; raises ConfigurationError for what no retry can help."""
+    """Run until cancelled; raises ConfigurationError for what no retry can help, AwayError after long waiting."""
     collect_garbage_seldom()
     pbxs = pbxs_of(settings)
     if settings.projections_database_url is None:
@@ -46,7 +49,7 @@ async def main(settings: ProjectionsSettings) -> None:
         log.warning("NO AUTHENTICATION: whoever reaches this port sees every call; set PROJECTIONS_API_TOKENS")
     listener = listen(settings.projections_host, settings.projections_port, "PROJECTIONS_PORT")
     leave_who_reads_nothing(listener)
-    store = await open_store(settings.database_url, settings.topic_set.call_sessions)
+    store = store_at(settings.database_url, settings.topic_set.call_sessions)
     metrics = Metrics("projections")
     feeds = Feeds(
         settings.projections_feed_silent_s,
@@ -68,40 +71,48 @@ async def main(settings: ProjectionsSettings) -> None:
     watch = ParityWatch(settings, store, metrics)
     api = application(Api(settings, views, stream, metrics, watch.compared), metrics)
     connections_max = settings.projections_stream_clients_max + CONNECTIONS_MARGIN
-    heart = asyncio.create_task(_beat(views, stream))
-    sweeper = asyncio.create_task(_expire(store, Retention(settings, pbxs), metrics))
-    watching = asyncio.create_task(watch.run())
     try:
         async with serving(api, listener, GRACE_S, connections_max):
             try:
-                await _start(settings, projector)
-                log.info("projecting", host=settings.projections_host, port=settings.projections_port)
-                done, _ = await asyncio.wait(
-                    {projector.failed, heart, sweeper, watching}, return_when=asyncio.FIRST_COMPLETED
-                )
-                done.pop().result()
+                await _database_there(settings, store)
+                retention = Retention(settings, pbxs)
+                async with _beside(_beat(views, stream), _expire(store, retention, metrics), watch.run()) as tasks:
+                    await _start(settings, projector)
+                    log.info("projecting", host=settings.projections_host, port=settings.projections_port)
+                    done, _ = await asyncio.wait({projector.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+                    done.pop().result()
             finally:
                 stream.close()
                 await projector.stop()
     finally:
-        for task in (heart, sweeper, watching):
-            task.cancel()
-        await asyncio.wait({heart, sweeper, watching})
         await store.close()
         if tracing is not None:
             tracing.close()
 
 
+@asynccontextmanager
+async def _beside(*work: Coroutine[None, None, None]) -> AsyncIterator[set["asyncio.Task[None]"]]:
+    """These run as tasks for the length of the block."""
+    tasks = {asyncio.create_task(one) for one in work}
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _database_there(settings: ProjectionsSettings, store: Store) -> None:
+    """Its tables are there, too. Meanwhile whoever asks for rows gets 503."""
+    patience = Patience(settings.projections_database_wait_s, "PROJECTIONS_DATABASE_WAIT_S")
+    await there("the database", store.prepare, (AwayError,), patience)
+
+
 async def _start(settings: ProjectionsSettings, projector: Projector) -> None:
-    while True:
-        try:
-            await ensure_topics(settings)
-            await projector.start()
-        except (KafkaError, OSError) as error:
-            log.warning("waiting for Kafka", servers=settings.kafka_bootstrap_servers, error=type(error).__name__)
-            await asyncio.sleep(BROKER_RETRY_S)
-        else:
-            return
+    kafka, servers = (KafkaError, OSError), settings.kafka_bootstrap_servers
+    await there("Kafka", partial(ensure_topics, settings), kafka, servers=servers)
+    # It asks the database where it stands, which may have gone away meanwhile.
+    await there("Kafka or the database", projector.start, (*kafka, SQLAlchemyError), servers=servers)
 
 
 async def _expire(store: Store, retention: Retention, metrics: Metrics) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from events import times
+from events.away import AwayError
 from events.commands import run_command
 from events.serving import run
 from projections import app
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
         run("projections", ProjectionsSettings, app.main)
     try:
         run_command("projections", options.command, ProjectionsSettings, lambda settings: _work(settings, options))
-    except StoppedError as error:
+    except (StoppedError, AwayError) as error:
         sys.stderr.write(f"projections {options.command}: {error}\n")
         sys.exit(STOPPED)
 

@@ -22,6 +22,11 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
     projections_database_url: SecretStr | None = Field(
         default=None, description="postgresql://… or sqlite:///…; empty: SQLite under DATA_DIR."
     )
+    projections_database_wait_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="Seconds that a start waits for a database that is away; then it ends with exit status 1.",
+    )
     projections_api_tokens: SecretStr = Field(
         default=SecretStr(""), description="Bearer tokens, comma-separated: TOKEN, or TOKEN:masked; empty: none."
     )

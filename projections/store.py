@@ -31,20 +31,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from events import times
+from events.away import AwayError
 from events.settings import ConfigurationError
 from projections.call_log import Row
 from projections.folding import Advance, Position, Rows
 from projections.forgetting import Entry, Forgotten
 from projections.migrating import UnknownSchemaError, migrate
+from projections.reached import is_away, reason_of
 from projections.tables import LIVE, Version, beside, forgotten, meta
 
 IMMEDIATE: Final = "callstream_immediate"
 
 LOCK_TIMEOUT_MS: Final = 10_000
+CONNECT_TIMEOUT_S: Final = 10
 BUSY_TIMEOUT_S: Final = 30
 """Several processes that start at once migrate one after the other."""
 WAL_RETRY_S: Final = 0.05
@@ -97,6 +100,24 @@ class Store:
         self._put_calls = _newer_call_wins(upsert(version.calls))
         self._put_revisions = upsert(version.revisions).on_conflict_do_nothing()
         self._put_agents = _newer_agent_wins(upsert(version.agents))
+
+    async def prepare(self) -> None:
+        """Bring the tables to this release's schema.
+
+        Raises AwayError when the database is away, and ConfigurationError with what to do when no time cures it.
+        """
+        where = self.engine.url.render_as_string(hide_password=True)
+        try:
+            async with self.engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
+                await connection.run_sync(migrate)
+        except (SQLAlchemyError, OSError) as error:
+            reason = reason_of(error)
+            if is_away(error):
+                raise AwayError(f"{where} cannot be reached ({reason})") from None
+            message = f"PROJECTIONS_DATABASE_URL: {where} cannot be used ({reason}); correct it"
+            raise ConfigurationError(message) from None
+        except UnknownSchemaError as error:
+            raise ConfigurationError(f"PROJECTIONS_DATABASE_URL: {where}: {error}") from None
 
     async def close(self) -> None:
         """Let go of every connection."""
@@ -275,29 +296,28 @@ _LOCK_TIMEOUT: Final = text("select set_config('lock_timeout', :span, true)")
 _GENERATION: Final = select(meta.c.generation)
 
 
-async def open_store(url: URL, topic: str) -> Store:
-    """Connect, and bring the tables to this release's schema; raises ConfigurationError with what to do."""
-    where = url.render_as_string(hide_password=True)
-    engine = (
-        create_async_engine(url, pool_size=8, pool_pre_ping=True, hide_parameters=True)  # they are numbers and names
-        if url.drivername.startswith("postgres")
-        else None
-    )
-    if engine is None:
-        engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
-        _prepare_sqlite(engine)
-    try:
-        async with engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
-            await connection.run_sync(migrate)
-    except (SQLAlchemyError, OSError) as error:
-        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        message = f"PROJECTIONS_DATABASE_URL: {where} cannot be used ({reason.splitlines()[0]}); start it or correct it"
-        await engine.dispose()
-        raise ConfigurationError(message) from None
-    except UnknownSchemaError as error:
-        await engine.dispose()
-        raise ConfigurationError(f"PROJECTIONS_DATABASE_URL: {where}: {error}") from None
+def store_at(url: URL, topic: str) -> Store:
+    """The database there; nothing is connected before its first use."""
+    if url.drivername.startswith("postgres"):
+        # Parameters are hidden: they are numbers and names.
+        given = {"timeout": CONNECT_TIMEOUT_S}
+        return Store(
+            create_async_engine(url, pool_size=8, pool_pre_ping=True, hide_parameters=True, connect_args=given), topic
+        )
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
+    _prepare_sqlite(engine)
     return Store(engine, topic)
+
+
+async def open_store(url: URL, topic: str) -> Store:
+    """The database there, prepared; raises as `Store.prepare` does."""
+    store = store_at(url, topic)
+    try:
+        await store.prepare()
+    except BaseException:
+        await store.close()
+        raise
+    return store
 
 
 def _use_wal(cursor: Any) -> None:

@@ -15,6 +15,8 @@ import pytest
 from deploy.local.broker import HOST, die_with_parent, free_port
 
 START_TIMEOUT_S = 30
+ACCEPTS, REJECTS = 0, 1
+"""Exit statuses of pg_isready."""
 PROGRAMS = ("initdb", "postgres", "pg_isready")
 
 
@@ -59,9 +61,14 @@ class Cluster:
         subprocess.run([*initdb, "--no-sync"], check=True, capture_output=True, user=self._user, cwd=folder)
         self.url = f"postgresql+asyncpg://callstream@{HOST}:{self._port}"
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        arguments = ["-D", str(self._folder / "data"), "-h", HOST, "-p", str(self._port), "-k", str(self._folder)]
+    @property
+    def data(self) -> Path:
+        """Its data folder, with its configuration."""
+        return self._folder / "data"
+
+    def start(self, *, lets_in: bool = True) -> None:
+        """Start it and wait until it answers; not `lets_in`: only until it turns everybody away."""
+        arguments = ["-D", str(self.data), "-h", HOST, "-p", str(self._port), "-k", str(self._folder)]
         self._process = subprocess.Popen(
             [str(self._local / "postgres"), *arguments, "-c", "fsync=off"],
             stdout=subprocess.DEVNULL,
@@ -71,7 +78,7 @@ class Cluster:
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call
         )
         ready = [str(self._local / "pg_isready"), "-h", HOST, "-p", str(self._port), "-t", str(START_TIMEOUT_S)]
-        while subprocess.run(ready, capture_output=True, check=False).returncode:
+        while subprocess.run(ready, capture_output=True, check=False).returncode != (ACCEPTS if lets_in else REJECTS):
             assert self._process.poll() is None, (self._folder / "log").read_text()
 
     def kill(self) -> None:

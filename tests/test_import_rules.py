@@ -22,7 +22,14 @@ MAY_IMPORT = {
     "tests": OURS,
 }
 WIRING = {
-    *("events/commands.py", "events/kafka.py", "events/logs.py", "events/memory.py", "events/metrics.py"),
+    *(
+        "events/away.py",
+        "events/commands.py",
+        "events/kafka.py",
+        "events/logs.py",
+        "events/memory.py",
+        "events/metrics.py",
+    ),
     *("events/pbx.py", "events/probe.py", "events/progress.py", "events/serving.py", "events/settings.py"),
     *("events/spans.py", "events/tracing.py"),
 }

@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from events.pbx import DEFAULT_PBX
@@ -144,7 +145,7 @@ async def test_a_migration_that_fails_leaves_everything_as_it_was(
     told = some_calls(1)
     await schema_2(database_url, told)
     with monkeypatch.context() as patched:
-        patched.setattr("alembic.op.add_column", lambda *_args: (_ for _ in ()).throw(OSError("no")))
+        patched.setattr("alembic.op.add_column", lambda *_args: (_ for _ in ()).throw(SQLAlchemyError("no")))
         with pytest.raises(ConfigurationError, match="cannot be used"):
             await opened(database_url)
     store = await opened(database_url)

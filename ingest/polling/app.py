@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from events import topics
+from events.away import Reminder
 from events.kafka import committed_reader, ensure_topics
 from events.metrics import Metrics
 from events.serving import exposition, listen, serving
@@ -44,13 +45,15 @@ async def main(settings: PollSettings) -> None:
     listener = listen(settings.polling_host, settings.polling_port, "POLLING_PORT")
     if not config.polling.enabled:
         log.warning("polling is off; it is switched on in POLLING_CONFIG or by POLLING_ENABLED")
+    reminder = Reminder()
     async with serving(_http(config, pollers, metrics), listener, GRACE_S, CONNECTIONS_MAX):
         while True:
             try:
                 await ensure_topics(settings, (topics.POLLED_CALLS,))
                 await pollers.run()
             except KAFKA_FAULTS as error:
-                log.warning("waiting for Kafka", error=type(error).__name__)
+                if reminder.is_due():
+                    log.warning("waiting for Kafka", error=type(error).__name__)
                 await asyncio.sleep(RETRY_S)
 
 
