@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 from pydantic import Field, SecretStr
 
 from events import topics
@@ -23,6 +24,7 @@ from events.topics import TopicSet
 Options = dict[str, Any]
 
 DISCARD_TIMEOUT_S = 2.0
+ADMIN_TIMEOUT_MS = 10_000
 
 
 class SecurityProtocol(StrEnum):
@@ -63,10 +65,16 @@ class KafkaSettings(Settings):
 
 
 def connection(settings: KafkaSettings) -> Options:
-    """Where the broker is and how to be let in; raises ConfigurationError for files that cannot be used."""
+    """Where the broker is and how to be let in; raises ConfigurationError for what cannot be used."""
+    # A list: FastStream takes no comma-separated text.
+    servers = [server.strip() for server in settings.kafka_bootstrap_servers.split(",")]
+    try:
+        collect_hosts(servers)
+    except ValueError:
+        message = f"KAFKA_BOOTSTRAP_SERVERS: {settings.kafka_bootstrap_servers!r} is not host:port, comma-separated"
+        raise ConfigurationError(message) from None
     options: Options = {
-        # A list: FastStream takes no comma-separated text.
-        "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
+        "bootstrap_servers": servers,
         "security_protocol": settings.kafka_security_protocol.value,
     }
     if settings.kafka_security_protocol.endswith("SSL"):
@@ -168,10 +176,14 @@ async def discard(producer: AIOKafkaProducer) -> None:
 async def ensure_topics(settings: KafkaSettings, wanted: tuple[topics.Topic, ...] = topics.ALL) -> None:
     """Create the topics that are missing; raises ConfigurationError when one has another partition count.
 
-    Safe to call from several processes at once. A broker out of reach raises aiokafka.errors.KafkaError.
+    Safe to call from several processes at once. A broker out of reach raises aiokafka.errors.KafkaError or OSError.
     """
-    admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=10_000)
-    await admin.start()
+    admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
+    try:
+        await admin.start()
+    except KafkaConnectionError:
+        await _knock(settings)
+        raise
     try:
         names = {settings.topic_set.name(topic): topic for topic in wanted}
         existing = await _partition_counts(admin, list(names))
@@ -190,9 +202,19 @@ async def ensure_topics(settings: KafkaSettings, wanted: tuple[topics.Topic, ...
             raise ConfigurationError(message)
 
 
+async def _knock(settings: KafkaSettings) -> None:
+    """Raise why the first server cannot be used, if it cannot: aiokafka's own client keeps that to itself.
+
+    A wrong password, a certificate, a closed port would all be "unable to bootstrap".
+    """
+    options = connection(settings)
+    (host, port, _), *_ = collect_hosts(options.pop("bootstrap_servers"), randomize=False)
+    (await create_conn(host, port, request_timeout_ms=ADMIN_TIMEOUT_MS, **options)).close()
+
+
 async def partition_count(settings: KafkaSettings, topic: str) -> int | None:
     """How many partitions the topic has; null when there is no such topic. Raises KafkaError without a broker."""
-    admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=10_000)
+    admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
     try:
         await admin.start()
         return (await _partition_counts(admin, [topic])).get(topic)

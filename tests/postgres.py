@@ -82,8 +82,12 @@ class Cluster:
             assert self._process.poll() is None, (self._folder / "log").read_text()
 
     def kill(self) -> None:
-        """SIGKILL to the postmaster and each of its backends."""
+        """SIGKILL to the postmaster and each of its backends.
+
+        Stopped first, it starts none that would be overlooked, and would hold the memory that its successor wants.
+        """
         processes = [psutil.Process(self._process.pid)]
+        processes[0].suspend()
         processes += processes[0].children(recursive=True)
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):

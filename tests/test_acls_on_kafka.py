@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     NotCoordinatorForGroupError,
+    SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
@@ -129,6 +131,14 @@ async def may_read(broker: SecureBroker, principal: str, topic: str) -> bool:
     finally:
         await consumer.stop()
     return True
+
+
+async def test_a_wrong_password_or_authority_is_told_by_its_name(broker: SecureBroker) -> None:
+    """Who waits for Kafka logs it; "unable to bootstrap" would be all that aiokafka tells."""
+    with pytest.raises(SaslAuthenticationFailed):
+        await ensure_topics(broker.settings("stranger", kafka_security_sasl_password="wrong"))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await ensure_topics(broker.settings("stranger", kafka_security_ca_file=None))
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 
 from events import dead_letters, envelope, metrics, session_events, times, topics
 from events.envelope import Envelope, EnvelopeError, Type
-from events.kafka import KafkaSettings
+from events.kafka import KafkaSettings, connection
 from events.pbx import DEFAULT_PBX, DateOrder, PbxSettings, pbxs_of
 from events.session_events import FeedProgress
 from events.settings import ConfigurationError, load
@@ -138,6 +138,12 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(
         load(PbxSettings)
     assert complaint in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("servers", ["broker:port", "one:9092,two:", "[::1:9092"])
+def test_servers_that_are_no_addresses_are_one_sentence(servers: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"KAFKA_BOOTSTRAP_SERVERS: .* is not host:port, comma-separated"):
+        connection(KafkaSettings(kafka_bootstrap_servers=servers))
 
 
 def test_a_password_is_never_part_of_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:

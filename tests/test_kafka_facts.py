@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
+from deploy.local.broker import free_port
 from events.kafka import KafkaSettings, committed_reader, connection, discard, ensure_topics, transactional_producer
 from events.pbx import DEFAULT_PBX, Pbx
 from events.settings import ConfigurationError
@@ -194,6 +195,11 @@ async def test_readers_stop_at_an_open_transaction_and_pass_an_aborted_one(kafka
             assert await consumer.getmany(topic, timeout_ms=200) == {}
     await consumer.stop()
     await producer.stop()
+
+
+async def test_a_broker_that_is_not_there_is_told_from_one_that_does_not_let_in() -> None:
+    with pytest.raises(ConnectionRefusedError):
+        await ensure_topics(KafkaSettings(kafka_bootstrap_servers=f"127.0.0.1:{free_port()}"))
 
 
 async def test_topics_are_created_as_the_table_says_and_another_count_is_refused(kafka: KafkaSettings) -> None:

@@ -6,6 +6,7 @@ to these offsets; at the end, and for PostgreSQL, with the fold of all. The shor
 
 import argparse
 import asyncio
+import shutil
 import tempfile
 from pathlib import Path
 from random import Random
@@ -15,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from deploy.local.broker import say_on_stderr
 from deploy.local.brokers import running
 from events.kafka import KafkaSettings, ensure_topics
 from projections.store import Store, open_store
@@ -25,6 +27,7 @@ from tests.waiting import eventually
 
 RECORDS_A_LIFE = 40
 MOVE_TIMEOUT_S = 120
+TOLD_EVERY = 10
 PARTITION = 1
 PREY = ("projector on SQLite", "projector on PostgreSQL", "PostgreSQL")
 
@@ -89,9 +92,10 @@ class Prey:
 
     async def differs(self, store: Store) -> list[str]:
         """How the views differ from the fold up to where they stand."""
-        found = (await store.positions()).get(PARTITION)
-        here = 0 if found is None else found.next_offset
-        return difference(await stored_rows(store), folded_rows(self._records[:here], self.topic))
+        # All at one position: the commit of a projector that was killed may still be on its way.
+        seen = await stored_rows(store)
+        here = max((next_offset for _, _, next_offset, _ in seen["offsets"]), default=0)
+        return difference(seen, folded_rows(self._records[:here], self.topic))
 
     async def all_of_it(self, store: Store) -> list[str]:
         """How the views differ in the end."""
@@ -107,6 +111,7 @@ async def kill_projectors(kafka: KafkaSettings, folder: Path, url: str, seed: in
     try:
         for number in range(kills):
             wrong += [f"after kill {number + 1}: {one}" for one in await prey.kill(store)]
+            tell(number + 1, kills, wrong)
         await prey.write_more()
         prey.live()
         wrong += [f"at the end: {one}" for one in await prey.all_of_it(store)]
@@ -135,11 +140,18 @@ async def kill_database(kafka: KafkaSettings, folder: Path, cluster: Cluster, se
             if prey.system.services["projections"].returncode is not None:
                 wrong.append(f"kill {number + 1}: the projector ended")
                 break
+            tell(number + 1, kills, wrong)
         wrong += await prey.all_of_it(store)
     finally:
         prey.system.kill()
         await store.close()
     return wrong
+
+
+def tell(number: int, kills: int, wrong: list[str]) -> None:
+    """Now and then how far it is."""
+    if number % TOLD_EVERY == 0:
+        say_on_stderr(f"{number} of {kills} kills, {len(wrong)} wrong")
 
 
 async def new_database(cluster: Cluster, name: str) -> str:
@@ -160,6 +172,7 @@ async def _all(servers: str, folder: Path, seed: int, kills: int, database_kills
             prefix = f"view-kills-{seed}-{number}"
             kafka = KafkaSettings(kafka_bootstrap_servers=servers, kafka_topic_prefix=prefix, kafka_topic_partitions=2)
             await ensure_topics(kafka)
+            say_on_stderr(f"{what}, seed {seed}")
             if number == 0:
                 wrong = await kill_projectors(kafka, here, f"sqlite+aiosqlite:///{here}/views.sqlite", seed, kills)
             elif number == 1:
@@ -180,10 +193,14 @@ def main() -> None:
     parser.add_argument("--database-kills", type=int, default=50, help="of PostgreSQL (50)")
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, running(Path(name) / "kafka") as broker:
-        work = _all(broker.bootstrap_servers, Path(name), options.seed, options.kills, options.database_kills)
+    folder = Path(tempfile.mkdtemp(prefix="callstream-view-kills-"))
+    say_on_stderr(f"logs and databases are in {folder}, and stay there unless all is well")
+    with running(folder / "kafka") as broker:
+        work = _all(broker.bootstrap_servers, folder, options.seed, options.kills, options.database_kills)
         failures = asyncio.run(work)
     print("RED" if failures else "GREEN")
+    if not failures:
+        shutil.rmtree(folder)
     raise SystemExit(bool(failures))
 
 
