@@ -1,9 +1,15 @@
-"""An HTTP load generator that is not the bottleneck: raw keep-alive connections, one request in flight on each."""
+"""An HTTP load generator that is not the bottleneck: raw keep-alive connections, one request in flight on each.
+
+It shares the machine with what it measures: what it takes is missing there. So a connection of a closed loop is a
+protocol that sends the next request as soon as it has read the answer, without a future or a task in between.
+"""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 
 @dataclass(slots=True)
@@ -46,8 +52,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        # uvloop's transports have all of asyncio.Transport, and are none.
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
@@ -57,15 +63,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
         self._buffer += data
-        head, separator, body = self._buffer.partition(b"\r\n\r\n")
-        if not separator or self._answer is None:
+        body = body_of(self._buffer)
+        if body is None or self._answer is None:
             return
-        at = head.lower().find(b"content-length:")
-        length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        if len(body) >= length:
-            self._buffer = b""
-            self.body = body
-            self._answer.set_result(head[9:12])
+        status, self._buffer, self.body = self._buffer[9:12], b"", body
+        self._answer.set_result(status)
 
     async def exchange(self, data: bytes) -> bytes:
         """The answer's status, as three digits; `body` is its body then."""
@@ -80,25 +82,76 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
+class _Looping(asyncio.Protocol):
+    """One keep-alive connection of a closed loop: request after request until `end`, then `done`."""
+
+    def __init__(self, next_request: Callable[[], bytes], expected: bytes, end: float, measured: Measured) -> None:
+        """`end` is a time of `time.perf_counter`; what is in flight then is still waited for."""
+        self._next_request = next_request
+        self._expected = expected
+        self._end = end
+        self._measured = measured
+        self._began = 0.0
+        self._buffer = b""
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio: nothing is sent before `begin`."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def begin(self) -> None:
+        """Send the next request."""
+        self._began = time.perf_counter()
+        self._transport.write(self._next_request())
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        self._buffer += data
+        if body_of(self._buffer) is None:
+            return
+        status, self._buffer = self._buffer[9:12], b""
+        now = time.perf_counter()
+        self._measured.answers_s.append(now - self._began)
+        self._measured.wrong += status != self._expected
+        if now < self._end:
+            self._began = now
+            self._transport.write(self._next_request())
+        else:
+            self.done.set_result(None)
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio."""
+        if not self.done.done():
+            self.done.set_exception(exc or ConnectionResetError())
+
+
+def body_of(answer: bytes) -> bytes | None:
+    """The body of an answer; null while it has not come whole."""
+    head, separator, body = answer.partition(b"\r\n\r\n")
+    if not separator:
+        return None
+    at = head.lower().find(b"content-length:")
+    length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+    return body if len(body) >= length else None
+
+
 async def closed_loop(
     port: int, data: Callable[[int], bytes], expected: bytes, connections: int, seconds: float
 ) -> Measured:
     """As many requests as are answered, over `connections`, for `seconds`."""
     loop = asyncio.get_running_loop()
-    clients = [(await loop.create_connection(Connection, "127.0.0.1", port))[1] for _ in range(connections)]
     measured = Measured(seconds)
+    numbers = itertools.count()
     end = time.perf_counter() + seconds
 
-    async def work(client: Connection, number: int) -> None:
-        while (began := time.perf_counter()) < end:
-            status = await client.exchange(data(number))
-            number += connections
-            measured.answers_s.append(time.perf_counter() - began)
-            measured.wrong += status != expected
+    def made() -> _Looping:
+        return _Looping(lambda: data(next(numbers)), expected, end, measured)
 
-    await asyncio.gather(*(work(client, number) for number, client in enumerate(clients)))
+    clients = [(await loop.create_connection(made, "127.0.0.1", port))[1] for _ in range(connections)]
     for client in clients:
-        client.close()
+        client.begin()
+    await asyncio.gather(*(client.done for client in clients))
     return measured
 
 
