@@ -34,7 +34,7 @@ from ingest.ticks import BEHIND_MAX, PERIOD, Ticks
 
 RECORDS_MAX: Final = 1_000
 GATHER_RECORD_S: Final = 0.000_2
-GATHER_S_MAX: Final = 0.02
+GATHER_S_MAX: Final = 0.05
 """After all there was has been sent the next ones gather, so long for each record of it and no longer than this: a
 sending costs as much for one record as for a hundred. At a few hundred webhooks a second that is next to nothing."""
 BURIED_BYTES_MAX: Final = 65_536

@@ -40,6 +40,10 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 RESERVE_BYTES: Final = 1024 * 1024
 """Kept free on disk: one that fills up refuses nothing that was begun. It is there again before more is taken."""
 GROUP_RECORDS_MAX: Final = 1_000
+GATHER_RECORD_S: Final = 0.000_05
+GATHER_S_MAX: Final = 0.002
+"""After a group the next one gathers, so long for each record of it and no longer than this, until everybody who was
+told may have come again: a group costs as much for one record as for fifty. A lone webhook does not wait."""
 PROBE_S: Final = 0.25
 """While the disk refuses: how often it is tried, whether webhooks come or not."""
 FIRST_SEQUENCE: Final = 1
@@ -98,6 +102,7 @@ class Journal:
         self._group = _Group()
         self._waiting_bytes = 0
         self._committing: list[bytes] = []
+        self._wanted = 1
         self._grouped = asyncio.Event()
         self._thread = Worker("journal")
         self._bytes = self.size
@@ -139,7 +144,8 @@ class Journal:
         self._group.payloads.append(payload)
         self._group.told.append(told)
         self._waiting_bytes += len(payload)
-        self._grouped.set()
+        if len(self._group.payloads) >= self._wanted:
+            self._grouped.set()
 
     def oldest_waiting(self) -> bytes | None:
         """The payload of the first record that is not durable yet; null when all are."""
@@ -153,7 +159,6 @@ class Journal:
                 await asyncio.shield(work)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._grouped.wait(), PROBE_S if self.is_failing else None)
-                self._grouped.clear()
                 work = asyncio.create_task(self._commit_waiting() if self._group.payloads else self._try_disk())
         finally:
             await work
@@ -173,7 +178,21 @@ class Journal:
         while self._group.payloads:
             group = self._group
             self._group = _Group(group.payloads[GROUP_RECORDS_MAX:], group.told[GROUP_RECORDS_MAX:])
+            self._grouped.clear()
             await self._commit(group.payloads[:GROUP_RECORDS_MAX], group.told[:GROUP_RECORDS_MAX])
+            await self._gather(len(group.payloads))
+
+    async def _gather(self, told: int) -> None:
+        """After a group of which so many are told: wait for as many again, beside those who wait already."""
+        self._wanted = told + len(self._group.payloads)
+        if self._wanted < GROUP_RECORDS_MAX:
+            self._grouped.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(GATHER_S_MAX, told * GATHER_RECORD_S)):
+                    await self._grouped.wait()
+        self._wanted = 1
+        if self._group.payloads:
+            self._grouped.set()
 
     async def _commit(self, payloads: list[bytes], told: list[Told]) -> None:
         loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,6 +68,28 @@ async def test_concurrent_appends_share_a_sync_and_keep_their_order(tmp_path: Pa
         assert syncs < 10
         assert sequences == sorted(sequences)
         assert await everything(journal) == [(sequence, b"%d" % n) for n, sequence in enumerate(sequences)]
+
+
+async def test_two_crowds_that_take_turns_become_one_that_shares_each_sync(tmp_path: Path) -> None:
+    rounds, crowd, syncs = 20, 25, 0
+
+    class Slow(RealDisk):
+        def sync(self, descriptor: int) -> None:
+            nonlocal syncs
+            syncs += 1
+            threading.Event().wait(0.005)
+            super().sync(descriptor)
+
+    async def come_again_and_again(after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        for _ in range(rounds):
+            await appended(journal, b"x")
+
+    async with running(tmp_path, disk=Slow()) as journal:
+        await appended(journal, b"the file is there")
+        syncs = 0
+        await asyncio.gather(*(come_again_and_again(after_s) for after_s in (0.0, 0.002) for _ in range(crowd)))
+        assert syncs < 1.5 * rounds, "one after the other they would take two for each round"
 
 
 async def test_a_restart_finds_what_was_not_acknowledged_and_goes_on_counting(tmp_path: Path) -> None:
