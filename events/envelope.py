@@ -37,6 +37,7 @@ class EnvelopeError(ValueError):
 _TYPES = {one.value.encode(): one for one in Type}
 _TYPE_HEADERS: Final = {one: ("ce_type", one.value.encode()) for one in Type}
 _SPECVERSION: Final = ("ce_specversion", b"1.0")
+_RECEIVED: Final = _TYPE_HEADERS[Type.WEBHOOK_RECEIVED]
 _JSON: Final = ("content-type", b"application/json")
 _new: Final = tuple.__new__
 """As `Envelope(...)`, at half the time."""
@@ -77,6 +78,22 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
     if envelope.ingest_sequence is not None:
         headers.append(("ingest_sequence", str(envelope.ingest_sequence).encode()))
     return headers
+
+
+def encode_received(
+    identity: str, pbx: str, time: datetime, content_type: str | None, ingest: str, sequence: int
+) -> list[tuple[str, bytes]]:
+    """The headers of a webhook that `ingest` accepted as its number `sequence`: as `encode`, at half the time."""
+    return [
+        _SPECVERSION,
+        ("ce_id", identity.encode()),
+        _source(pbx),
+        _RECEIVED,
+        ("ce_time", times.to_bytes(time)),
+        *(() if content_type is None else (_content_type(content_type),)),
+        _ingest(ingest),
+        ("ingest_sequence", b"%d" % sequence),
+    ]
 
 
 def encode_json(identity: str, pbx: str, kind: Type, time: datetime) -> list[tuple[str, bytes]]:

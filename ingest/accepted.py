@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from events import dead_letters, envelope, times
-from events.envelope import Envelope, Type
 from events.pbx import DEFAULT_PBX
 
 UNDECODABLE: Final = "a record of the journal that cannot be decoded; whole, its time is when it was found"
@@ -44,7 +43,7 @@ def _hashed(instance: str) -> "hashlib.blake2b":
 def encode(accepted: Accepted) -> bytes:
     """The journal's payload: the length of the JSON part, the JSON part, the body byte for byte."""
     same = _same(accepted.pbx, accepted.key, accepted.content_type, accepted.refused)
-    said = same % (accepted.id.encode(), times.to_text(accepted.received_at).encode())
+    said = same % (accepted.id.encode(), times.to_bytes(accepted.received_at))
     return len(said).to_bytes(4, "big") + said + accepted.body
 
 
@@ -83,15 +82,7 @@ def undecodable(payload: bytes, instance: str, sequence: int, found_at: datetime
 
 def headers(accepted: Accepted, instance: str, sequence: int) -> list[tuple[str, bytes]]:
     """The Kafka headers of the record."""
-    own = envelope.encode(
-        Envelope(
-            accepted.id,
-            accepted.pbx,
-            Type.WEBHOOK_RECEIVED,
-            accepted.received_at,
-            accepted.content_type,
-            instance,
-            sequence,
-        )
+    own = envelope.encode_received(
+        accepted.id, accepted.pbx, accepted.received_at, accepted.content_type, instance, sequence
     )
     return own if accepted.refused is None else dead_letters.headers(own, accepted.refused, dead_letters.FROM_INGEST)

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -19,6 +20,7 @@ from ingest.accepted import Accepted
 from ingest.answers import Answer
 from ingest.authentication import client_address, is_known_secret, is_within
 from ingest.forwarder import Clock, Forwarder
+from ingest.ids import random_ids
 from ingest.journal import Journal, JournalFullError
 from ingest.openapi import document
 from ingest.rates import Rates
@@ -108,8 +110,7 @@ class Door:
         self._tracing = tracing
         self._rates = Rates()
         self._rate_max = settings.ingest_rate_max
-        self._number = journal.next_sequence
-        self._run = f"{journal.instance}/{clock().isoformat()}"
+        self._ids = random_ids()
         # A PBX that never sent anything is silent, not absent.
         self._tally = Tally(metrics)
         for name in pbxs:
@@ -209,11 +210,11 @@ class Door:
             return
         one = self._accepted(request, rights)
         try:
-            self._journal.append(accepted.encode(one), lambda sequence: self._told(sequence, one, reply))
+            self._journal.append(accepted.encode(one), partial(self._told, one, reply))
         except JournalFullError:
             reply(_FULL)
 
-    def _told(self, sequence: int | None, one: Accepted, reply: Reply) -> None:
+    def _told(self, one: Accepted, reply: Reply, sequence: int | None) -> None:
         """Answer what the journal tells; a reply that was answered was too late, and is not counted as accepted."""
         if sequence is not None:
             self._forwarder.knows(sequence, one)
@@ -224,13 +225,11 @@ class Door:
         body, content_type = request.body, request.content_type
         refused = reading.NO_FIELDS if bodies.fields_of(body, content_type) is None else None
         received_at = self._clock()
-        self._number = max(self._number + 1, self._journal.next_sequence)
         key = rights.name
         if self._key_is_agent:
             extension = reading.agent_key(reading.read(body, content_type, received_at, rights.pbx))
             key = key if extension is None else f"{key}/{extension}"
-        identity = accepted.id_of(self._run, self._number)
-        return Accepted(identity, rights.name, key, received_at, content_type, body, refused)
+        return Accepted(next(self._ids), rights.name, key, received_at, content_type, body, refused)
 
     def _durable(self, one: Accepted) -> Answer:
         if one.refused is not None:

@@ -21,6 +21,7 @@ HEADER_LENGTH: Final = len(FILE_MAGIC) + INSTANCE_LENGTH
 MARKER: Final = b"\xf3\xc3\x9a\x01"
 _FRAME: Final = struct.Struct(">4sIQI")
 FRAME_LENGTH: Final = _FRAME.size
+_NUMBER: Final = struct.Struct(">QI")
 PAYLOAD_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
@@ -71,7 +72,7 @@ def encode(sequence: int, payload: bytes, salt: int) -> bytes:
 
 
 def _checksum(sequence: int, payload: bytes, salt: int) -> int:
-    return zlib.crc32(payload, zlib.crc32(struct.pack(">QI", sequence, len(payload)), salt))
+    return zlib.crc32(payload, zlib.crc32(_NUMBER.pack(sequence, len(payload)), salt))
 
 
 def scan(data: bytes, salt: int, begin: int = HEADER_LENGTH) -> Iterator[Found | Damaged]:

@@ -78,6 +78,14 @@ def test_what_is_written_most_has_the_very_headers_of_any_other_record(
     assert envelope.encode_json(identity, pbx, kind, at) == envelope.encode(said)
 
 
+@given(names, names, moments, st.none() | names, names, st.integers(min_value=0, max_value=2**63))
+def test_the_headers_of_a_webhook_are_the_same_by_the_shorter_way(
+    identity: str, pbx: str, at: datetime, content_type: str | None, ingest: str, sequence: int
+) -> None:
+    said = Envelope(identity, pbx, Type.WEBHOOK_RECEIVED, at, content_type, ingest, sequence)
+    assert envelope.encode_received(identity, pbx, at, content_type, ingest, sequence) == envelope.encode(said)
+
+
 def test_a_header_without_a_value_is_as_if_it_were_not_there() -> None:
     good = envelope.encode(Envelope("a", "default", Type.CLOCK_TICK, datetime(2026, 11, 24, tzinfo=UTC)))
     assert envelope.decode([*good, ("ingest", None)]).ingest is None  # type: ignore[list-item]
