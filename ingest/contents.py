@@ -33,11 +33,6 @@ class File:
     following: int | None
 
     @property
-    def is_set_aside(self) -> bool:
-        """Kafka has what can be read of it."""
-        return self.path.suffix == SET_ASIDE
-
-    @property
     def damaged_bytes(self) -> int:
         """How many bytes are no record, the torn tail not counted."""
         return sum(one.end - one.begin for one in self.inspected.damaged)

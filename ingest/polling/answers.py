@@ -18,7 +18,6 @@ class Outcome(StrEnum):
     TOO_LONG = "too_long"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
-    NOT_WRITTEN = "not_written"
 
 
 def outcome_of(status: int, body: bytes, read: Callable[[bytes], object] = calls_of) -> Outcome:
