@@ -77,33 +77,51 @@ class Rows:
     agents: Sequence[Row]
 
 
-def fold(records: Sequence[Record], positions: Mapping[int, Position], forgotten: Forgotten = NOBODY) -> Fold:
+class Folding:
+    """A fold that is handed its records little by little."""
+
+    def __init__(self, positions: Mapping[int, Position], forgotten: Forgotten = NOBODY) -> None:
+        """Nothing is folded yet."""
+        self._positions = positions
+        self._forgotten = forgotten
+        self._told: list[Told] = []
+        self._progress: dict[int, FeedProgress] = {}
+        self._unreadable: list[Unreadable] = []
+        self._next_offsets: dict[int, int] = {}
+        self._stream_times = {partition: at.stream_time for partition, at in positions.items()}
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Read the next records, which lie at or after the positions, in order of each partition's offsets."""
+        for record in records:
+            partition, value = record.partition, record.value or b""
+            self._next_offsets[partition] = record.offset + 1
+            try:
+                event = session_values.read(value)
+            except ValueError as error:
+                self._unreadable.append(Unreadable(partition, record.offset, type(error).__name__))
+                continue
+            if isinstance(event, FeedProgress):
+                self._progress[partition] = event
+                self._stream_times[partition] = event.stream_time
+            else:
+                self._told.append(Told(partition, event, value, self._stream_times.get(partition)))
+
+    def fold(self) -> Fold:
+        """What all of them say."""
+        told = [self._forgotten.redacted(one) for one in self._told] if self._forgotten.entries else self._told
+        steps = [self._step(partition) for partition in sorted(self._next_offsets)]
+        return Fold(told, list(folded(told).values()), self._progress, self._unreadable, steps)
+
+    def _step(self, partition: int) -> Advance:
+        position = Position(self._next_offsets[partition], self._stream_times.get(partition))
+        return Advance(partition, self._positions.get(partition, NOTHING).next_offset, position)
+
+
+def fold(records: Iterable[Record], positions: Mapping[int, Position], forgotten: Forgotten = NOBODY) -> Fold:
     """Fold the records, which lie at or after these positions, in order of each partition's offsets."""
-    told: list[Told] = []
-    progress: dict[int, FeedProgress] = {}
-    unreadable: list[Unreadable] = []
-    next_offsets: dict[int, int] = {}
-    stream_times = {partition: at.stream_time for partition, at in positions.items()}
-    for record in records:
-        partition, value = record.partition, record.value or b""
-        next_offsets[partition] = record.offset + 1
-        try:
-            event = session_values.read(value)
-        except ValueError as error:
-            unreadable.append(Unreadable(partition, record.offset, type(error).__name__))
-            continue
-        if isinstance(event, FeedProgress):
-            progress[partition] = event
-            stream_times[partition] = event.stream_time
-        else:
-            told.append(Told(partition, event, value, stream_times.get(partition)))
-    if forgotten.entries:
-        told = [forgotten.redacted(one) for one in told]
-    steps = [
-        Advance(one, positions.get(one, NOTHING).next_offset, Position(next_offset, stream_times.get(one)))
-        for one, next_offset in sorted(next_offsets.items())
-    ]
-    return Fold(told, list(folded(told).values()), progress, unreadable, steps)
+    folding = Folding(positions, forgotten)
+    folding.take(records)
+    return folding.fold()
 
 
 def rows_of(batch: Fold, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Rows:

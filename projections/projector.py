@@ -5,13 +5,20 @@ the ones expected; read what the change looks like, if anybody hears it; 3. comm
 the consumer seeks to the database's offset: the Kafka group's is only a mirror, so that lag tools see it, made once a
 second (a commit with each batch was a round trip in the way of the next). A handler that raises is called again with
 the same records (NACK_ON_ERROR is the one policy of FastStream that loses nothing).
+
+While much comes at once, step 1 of a batch is done during steps 2 to 4 of the one before, which is written behind the
+handler's back: until the database has it, since it is not handed over again. Steps 2 to 4 are of one batch at a time,
+in order. The fold rests on what the one before leaves, and is done again in the transaction where that, or who is
+forgotten, turns out otherwise. A rebalance seeks: whatever was taken before and is not being written is let go of, all
+of it, and comes again.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,20 +41,45 @@ from events.pbx import DEFAULT_PBX
 from events.session_values import moment
 from events.tracing import Tracing
 from projections.call_log import Told
-from projections.folding import NOTHING, Fold, Position, Rows, fold, rows_of
-from projections.forgetting import NOBODY
+from projections.folding import NOTHING, Fold, Folding, Position, Rows, fold, rows_of
+from projections.forgetting import NOBODY, Forgotten
 from projections.settings import ProjectionsSettings
 from projections.store import ForeignWriterError, Store
 from projections.stream import Stream
 from projections.views import Views
 
 FETCH_TIMEOUT_MS: Final = 200
+FETCH_MAX_WAIT_MS: Final = 50
+"""aiokafka asks a broker one thing at a time. What it asks for the other partitions while one has records at hand is
+answered only after so long when those have none, and then the records of the one are used up: at 250 ms that was a
+quarter of a catching-up."""
 RETRY_S: Final = 0.5
 MIRROR_TIMEOUT_S: Final = 10.0
 MIRROR_S: Final = 1.0
+BEHIND_RECORDS_MIN: Final = 100
+"""Smaller batches wait for the database: a record would only wait for two transactions in place of one."""
+SLICE_RECORDS: Final = 50
+"""So many are read at a time while the database writes: its driver wants the loop, too."""
+LAST_BATCH_S: Final = 1.0
+"""How long the end waits for a batch that is being written; it comes again at the next start."""
 ENDS: Final = frozenset({Type.CALL_ENDED, Type.CALL_END_MISSED})
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Records as they were taken, and what they come to, if all before them is written.
+
+    `run`: since which seek, without a break, the consumer had been reading; null: a rebalance was going on.
+    """
+
+    message: KafkaMessage | None
+    run: object | None
+    records: Sequence[ConsumerRecord]
+    forgotten: Forgotten
+    fold: Fold
+    rows: Rows
 
 
 class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -74,8 +106,12 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._attempted: dict[int, Position] = {}
         self._generation: int | None = None
         self._forgotten = NOBODY
+        self._run: object | None = object()
+        self._behind: asyncio.Task[None] | None = None
+        self._ahead: dict[int, Position] = {}
+        self._is_ending = False
         self._message: KafkaMessage | None = None
-        self._is_at_hand = False
+        self._done_with: KafkaMessage | None = None
         self._mirrored: dict[TopicPartition, int] = {}
         self._mirroring: asyncio.Task[None] | None = None
         self._beginning: asyncio.Task[None] | None = None
@@ -113,14 +149,19 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def stop(self) -> None:
         """Finish the batch at hand and leave the group."""
+        self._is_ending = True
         if self._beginning is not None:
             self._beginning.cancel()
+        if self._behind is not None:
+            await asyncio.wait({self._behind}, timeout=LAST_BATCH_S)
         if self._mirroring is not None:
             self._mirroring.cancel()
             with suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(MIRROR_S):
                     await self._mirror_once()
         await self._broker.stop()
+        if self._behind is not None:
+            self._behind.cancel()
 
     async def _mirror(self) -> None:
         while True:
@@ -138,7 +179,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         moved: dict[TopicPartition, int] = {}
         for one in consumer.assignment() if consumer is not None else ():
             at = self._position(one.partition).next_offset
-            if not self._is_at_hand and consumer is not None:
+            if self._message is self._done_with and consumer is not None:
                 at = max(at, await consumer.position(one))
             if at != self._mirrored.get(one, 0):
                 moved[one] = at
@@ -167,6 +208,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             for one in partitions:
                 consumer.seek(one, self._positions[one.partition].next_offset)
                 self._watch(one)
+            self._run, self._ahead = object(), {}
             consumer.resume(*partitions)
         except (SQLAlchemyError, OSError) as error:
             # A rebalance waits for nobody: they stay paused until the database says where they stand.
@@ -181,6 +223,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Nothing to hand over: the position is in the database. What the gauges say of the partition ends here."""
+        self._run = None
         for one in revoked:
             self._metrics.forget(PARTITION, str(one.partition))
 
@@ -194,22 +237,61 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def _records(self, message: KafkaMessage) -> tuple[ConsumerRecord, ...]:
         """FastStream's decoder, undone: the fold wants the records with partition and offset, byte for byte."""
-        self._message, self._is_at_hand = message, True
+        self._message = message
         raw: tuple[ConsumerRecord, ...] = message.raw_message
         return raw
 
     async def _handle(self, records: Sequence[ConsumerRecord]) -> None:
+        message = self._message
+        batch = await self._batch(records)
+        if self._behind is not None:
+            await self._behind
+            self._behind, self._ahead = None, {}
+        if self._is_ending or len(records) < min(BEHIND_RECORDS_MIN, self._settings.projections_batch_records_max):
+            await self._write(batch)
+        else:
+            self._ahead = {step.partition: step.position for step in batch.fold.steps}
+            self._behind = asyncio.create_task(self._write_at_last(batch))
+        if message is not None:
+            message.committed = AckStatus.ACKED  # the mirror is made by itself
+
+    async def _batch(self, records: Sequence[ConsumerRecord]) -> _Batch:
+        """Fold what is not written or being written yet."""
+        message, run, forgotten, positions = self._message, self._run, self._forgotten, self._positions | self._ahead
+        fresh = _from(positions, records)
+        if len(fresh) < len(records):
+            self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
+            self._go_forward({record.partition for record in records} - {record.partition for record in fresh})
+        folding = Folding(positions, forgotten)
+        for begin in range(0, len(fresh), SLICE_RECORDS):
+            folding.take(fresh[begin : begin + SLICE_RECORDS])
+            if self._behind is not None:
+                await asyncio.sleep(0)
+        done = folding.fold()
+        return _Batch(message, run, fresh, forgotten, done, self._rows(done))
+
+    def _rows(self, batch: Fold) -> Rows:
+        zones = {name: pbx.zone for name, pbx in self._views.pbxs.items()}
+        return rows_of(batch, zones, zones[DEFAULT_PBX])
+
+    async def _write_at_last(self, batch: _Batch) -> None:
+        """However often it takes."""
+        while True:
+            try:
+                return await self._write(batch)
+            except (SQLAlchemyError, OSError):
+                continue
+            except Exception as error:
+                self._fail(error)
+                raise
+
+    async def _write(self, batch: _Batch) -> None:
         try:
             if self._attempted:
                 await self._learn_what_became_of_it()
-            fresh = [record for record in records if record.offset >= self._position(record.partition).next_offset]
-            if len(fresh) < len(records):
-                self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
-                self._go_forward({record.partition for record in records} - {record.partition for record in fresh})
-            await self._fold(fresh)
-            if self._message is not None:
-                self._message.committed = AckStatus.ACKED  # the mirror is made by itself
-            self._is_at_hand = False  # while it fails it is: it comes again
+            if batch.records:
+                await self._commit(batch)
+            self._done_with = batch.message  # while it fails it is at hand: it comes again
         except ForeignWriterError as error:
             log.critical("the database has another writer; stop one of the two", found=str(error))
             self._fail(error)
@@ -237,25 +319,25 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._views.untold += bool(committed)
         self._attempted = {}
 
-    async def _fold(self, records: Sequence[ConsumerRecord]) -> None:
-        if not records:
-            return
+    async def _commit(self, batch: _Batch) -> None:
         began, began_s = time.monotonic(), time.time()
         async with self._stream.lock:
-            batch, change = await self._write(records)
-            for partition, progress in batch.progress.items():
+            if batch.run is None or batch.run is not self._run:
+                return  # the consumer was sought to where the database stands, or will be: it comes again
+            done, change = await self._transact(batch)
+            for partition, progress in done.progress.items():
                 self._views.feeds.heard(partition, progress, datetime.now(UTC), time.monotonic())
             if change is not None:
                 self._stream.publish("change", change)
-            elif batch.last:
+            elif done.last:
                 self._stream.skip()
         self._metrics.histogram("commit_seconds").observe(time.monotonic() - began)
-        for one in batch.unreadable:
+        for one in done.unreadable:
             self._metrics.counter("unreadable_total").inc()
             log.warning("unreadable session event", partition=one.partition, offset=one.offset, error=one.error)
-        self._count(batch.told)
+        self._count(done.told)
         if self._tracing is not None:
-            for record in records:
+            for record in batch.records:
                 self._tracing.followed(
                     "project",
                     record.headers,
@@ -267,21 +349,27 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                     messaging__kafka__offset=record.offset,
                 )
 
-    async def _write(self, records: Sequence[ConsumerRecord]) -> tuple[Fold, dict[str, Any] | None]:
-        zones = {name: pbx.zone for name, pbx in self._views.pbxs.items()}
+    async def _transact(self, batch: _Batch) -> tuple[Fold, dict[str, Any] | None]:
         async with self._store.writing() as connection:
             generation = await self._store.generation_in(connection)
             if generation != self._generation:
                 self._forgotten = await self._store.forgotten_in(connection)
                 self._generation = generation
-            batch = fold(records, self._positions, self._forgotten)
-            rows = rows_of(batch, zones, zones[DEFAULT_PBX])
-            self._attempted = {step.partition: step.position for step in batch.steps}
-            await self._store.put(connection, rows, batch.steps)
-            change = await self._change(connection, batch, rows) if batch.last and self._stream.is_heard else None
+            done, rows = self._as_it_stands(batch)
+            self._attempted = {step.partition: step.position for step in done.steps}
+            await self._store.put(connection, rows, done.steps)
+            change = await self._change(connection, done, rows) if done.last and self._stream.is_heard else None
         self._positions |= self._attempted
         self._attempted = {}
-        return batch, change
+        return done, change
+
+    def _as_it_stands(self, batch: _Batch) -> tuple[Fold, Rows]:
+        """The batch folded from where we are, without whom was forgotten: mostly as it was folded already."""
+        follows = all(step.expected == self._position(step.partition).next_offset for step in batch.fold.steps)
+        if follows and batch.forgotten is self._forgotten:
+            return batch.fold, batch.rows
+        again = fold(_from(self._positions, batch.records), self._positions, self._forgotten)
+        return again, self._rows(again)
 
     async def _change(self, connection: AsyncConnection, batch: Fold, rows: Rows) -> dict[str, Any]:
         keys = [(row["pbx"], row["extension"]) for row in rows.agents]
@@ -340,12 +428,19 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         age.set_function(lambda: max(0.0, time.time() - as_of_s()) if lag() and as_of_s() else 0.0)
 
 
+def _from(positions: Mapping[int, Position], records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+    """The records that lie at or after these positions."""
+    next_offsets = {partition: at.next_offset for partition, at in positions.items()}
+    return [record for record in records if record.offset >= next_offsets.get(record.partition, 0)]
+
+
 def _reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
     """The profile of a reader, as far as FastStream does not set it itself; the group's patience is a setting."""
     options = committed_reader(settings)
-    kept = ("isolation_level", "auto_offset_reset", "fetch_max_wait_ms", "max_partition_fetch_bytes")
+    kept = ("isolation_level", "auto_offset_reset", "max_partition_fetch_bytes")
     timeout_ms = int(settings.projections_session_timeout_s * 1000)
     return {name: options[name] for name in kept} | {
+        "fetch_max_wait_ms": FETCH_MAX_WAIT_MS,
         "session_timeout_ms": timeout_ms,
         "heartbeat_interval_ms": timeout_ms // 5,
         "rebalance_timeout_ms": timeout_ms,

@@ -1,10 +1,14 @@
 """The projector handed its records by the test: what is told, and what comes again, on both databases."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events.metrics import Metrics
@@ -12,6 +16,7 @@ from events.pbx import DEFAULT_PBX, Pbx
 from projections import projector
 from projections import stream as streams
 from projections.feeds import Feeds
+from projections.forgetting import entries_of
 from projections.projector import Projector
 from projections.settings import ProjectionsSettings
 from projections.store import Store
@@ -114,3 +119,92 @@ async def test_while_nobody_hears_changes_are_only_counted(store: Store, monkeyp
     ((_, name, snapshot),) = await told(await stream.subscribe(identity, views.snapshot), 1)
     assert name == "snapshot"
     assert len(snapshot["calls"]) == 4
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two records and more are written behind the handler's back."""
+    monkeypatch.setattr(projector, "BEHIND_RECORDS_MIN", 2)
+    monkeypatch.setattr(projector, "RETRY_S", 0.01)
+
+
+def failing(store: Store, times: int, *, before_commit: bool = True) -> Any:
+    """The store's `writing`, which fails so many times, before the commit or after it."""
+    writing, left = store.writing, times
+
+    @asynccontextmanager
+    async def fails() -> AsyncIterator[AsyncConnection]:
+        nonlocal left
+        left -= 1
+        async with writing() as connection:
+            yield connection
+            if left >= 0 and before_commit:
+                raise OSError
+        if left >= 0:
+            raise OSError
+
+    return fails
+
+
+@pytest.mark.usefixtures("behind")
+@pytest.mark.parametrize("before_commit", [True, False])
+async def test_what_is_written_behind_is_written_at_last_in_order_and_told_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, before_commit: bool
+) -> None:
+    stream, views = stream_of(), views_of(store)
+    folding = projector_of(store, stream, views)
+    records: Any = session_records(4)
+    messages = await stream.subscribe(None, views.snapshot)
+    monkeypatch.setattr(store, "writing", failing(store, 2, before_commit=before_commit))
+    await folding._handle(records[:3])
+    assert await store.positions() == {}, "the handler came back before the database had it"
+    await folding._handle(records[3:6])
+    await folding._handle(records[6:])
+    await folding._handle([])
+    assert await stored_rows(store) == folded_rows(records, "sessions")
+    assert (await store.positions())[PARTITION].next_offset == len(records)
+    told_of = [change["position"] for _, _, change in (await told(messages, 4 if before_commit else 3))[1:]]
+    assert told_of == ([3, 6, len(records)] if before_commit else [6, len(records)])
+    assert views.untold == (0 if before_commit else 1)
+
+
+@pytest.mark.usefixtures("behind")
+async def test_what_was_taken_before_a_seek_is_let_go_of_as_a_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance while the database fails: a batch without the one before it would be a hole."""
+    folding = projector_of(store, stream_of())
+    records: Any = session_records(4)
+    monkeypatch.setattr(store, "writing", failing(store, 1))
+    await folding._handle(records[:3])
+    batch = asyncio.create_task(folding._handle(records[3:6]))
+    await asyncio.sleep(0)  # it is taken
+    await folding.on_partitions_revoked([])
+    await batch
+    await folding._handle(records[6:9])
+    sought: dict[TopicPartition, int] = {}
+    consumer: Any = SimpleNamespace(seek=sought.__setitem__, resume=lambda *_: None)
+    await folding._begin(consumer, [place := TopicPartition("sessions", PARTITION)])
+    assert sought == {place: 0}
+    assert await store.positions() == {}, "nothing is begun while a rebalance goes on"
+    await folding._handle(records[:4])
+    await folding._handle(records[4:])
+    await folding._handle([])
+    assert await stored_rows(store) == folded_rows(records, "sessions")
+
+
+@pytest.mark.usefixtures("behind")
+async def test_who_is_forgotten_between_the_fold_and_the_transaction_is_not_written(store: Store) -> None:
+    stream = stream_of()
+    folding = projector_of(store, stream)
+    records: Any = session_records(4)
+    await folding._handle(records[:1])
+    async with stream.lock:
+        await folding._handle(records[1:])
+        async with store.changing() as connection:
+            await store.put_forgotten(connection, "00", entries_of("+41225550002", None, "00", datetime.now(UTC)))
+    await folding._handle([])
+    assert (await store.positions())[PARTITION].next_offset == len(records)
+    rows = repr(await stored_rows(store))
+    assert "+41225550001" in rows
+    assert "+41225550002" not in rows
