@@ -5,6 +5,7 @@ the topic does not give again.
 """
 
 import secrets
+import socket
 import sqlite3
 import threading
 import time
@@ -47,7 +48,12 @@ from projections.tables import LIVE, Version, beside, forgotten, meta
 IMMEDIATE: Final = "callstream_immediate"
 
 LOCK_TIMEOUT_MS: Final = 10_000
-CONNECT_TIMEOUT_S: Final = 10
+CONNECT_TIMEOUT_S: Final = 5
+PEER_TIMEOUT_S: Final = 20
+"""A server that acknowledges nothing for so long is gone (its machine died, it moved, the network is cut): the kernel
+alone would wait a quarter of an hour, and the views would stand still though a successor were there."""
+KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_USER_TIMEOUT: PEER_TIMEOUT_S * 1_000}
+"""Seconds, seconds, milliseconds."""
 BUSY_TIMEOUT_S: Final = 30
 """Several processes that start at once migrate one after the other."""
 WAL_RETRY_S: Final = 0.05
@@ -301,9 +307,9 @@ def store_at(url: URL, topic: str) -> Store:
     if url.drivername.startswith("postgres"):
         # Parameters are hidden: they are numbers and names.
         given = {"timeout": CONNECT_TIMEOUT_S}
-        return Store(
-            create_async_engine(url, pool_size=8, pool_pre_ping=True, hide_parameters=True, connect_args=given), topic
-        )
+        engine = create_async_engine(url, pool_size=8, pool_pre_ping=True, hide_parameters=True, connect_args=given)
+        event.listen(engine.sync_engine, "connect", _notice_when_the_server_is_gone)
+        return Store(engine, topic)
     engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
     _prepare_sqlite(engine)
     return Store(engine, topic)
@@ -318,6 +324,14 @@ async def open_store(url: URL, topic: str) -> Store:
         await store.close()
         raise
     return store
+
+
+def _notice_when_the_server_is_gone(connection: Any, _record: Any) -> None:
+    peer = connection.driver_connection._transport.get_extra_info("socket")  # noqa: SLF001 - there is no public way
+    if peer.family != socket.AF_UNIX:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEP_ALIVE.items():
+            peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _use_wal(cursor: Any) -> None:

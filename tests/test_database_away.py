@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +22,7 @@ from events.kafka import KafkaSettings
 from events.settings import ConfigurationError
 from projections.commands import main
 from projections.reached import is_away
-from projections.store import open_store
+from projections.store import open_store, store_at
 from tests.postgres import Cluster, own_cluster
 from tests.system import System, kafka_environment
 from tests.waiting import eventually
@@ -125,6 +127,18 @@ async def test_what_no_time_cures_is_told_at_once(guarded: Cluster, who: str, wh
     assert re.fullmatch(r"PROJECTIONS_DATABASE_URL: postgresql.* cannot be used .*; correct it", str(error.value))
     assert complaint in str(error.value)
     assert "wrong" not in str(error.value)
+
+
+async def test_a_server_that_vanishes_is_noticed_within_20_seconds(cluster: Cluster) -> None:
+    """By the kernel, whatever goes on; a cut network is in `make chaos`."""
+    store = store_at(make_url(f"{cluster.url}/postgres"), "sessions")
+    async with store.engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        peer = driver._transport.get_extra_info("socket")
+        assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+    await store.close()
 
 
 async def test_a_file_that_another_process_holds_is_away_and_one_that_is_no_database_is_wrong(tmp_path: Path) -> None:
