@@ -26,6 +26,7 @@ from projections.store import Store
 from projections.tables import calls, revisions
 
 SNAPSHOT_CALLS: Final = 50
+LATELY: Final = timedelta(hours=6)
 Json = dict[str, Any]
 
 
@@ -95,7 +96,8 @@ class Views:
     def _asked(self, now: datetime, pbx: str) -> Asked:
         day = now.astimezone(self._pbx(pbx).zone).date().isoformat()
         wrap_up = timedelta(seconds=self._wrap_up_s(pbx))
-        return {"day": day, "ended_from": now - wrap_up, "ended_to": now + wrap_up} if wrap_up else {"day": day}
+        asked = Asked(day=day, lately_from=now - LATELY)
+        return {**asked, "ended_from": now - wrap_up, "ended_to": now + wrap_up} if wrap_up else asked
 
     def _moment(self, pbx: str, partition: int, now: datetime, monotonic_s: float) -> Moment:
         return Moment(

@@ -188,30 +188,33 @@ async def test_agents_are_on_a_call_as_long_as_one_is_open(store: Store) -> None
     told = [told_in(0, event.model_dump_json().encode()) for event in run(log.records).events]
     await put(store, told)
     async with store.reading() as connection:
-        ((facts, partition),) = await agent_facts(connection, lambda _: {"day": T0.date().isoformat()}, None)
+        ((facts, partition),) = await agent_facts(
+            connection, lambda _: Asked(day=T0.date().isoformat(), lately_from=T0), None
+        )
     agent = shown(facts, Moment(at(31), "2026-11-24", at(31)))
     assert (agent.status, len(agent.calls), agent.since, partition) == (AgentState.ON_CALL, 1, at(1), 0)
     assert (agent.today.calls, agent.today.answered, agent.today.talk_s) == (2, 1, 28)
 
 
 async def test_agents_of_all_pbxs_take_one_set_of_queries_a_day_and_come_in_order(store: Store) -> None:
-    def asked(pbx: str) -> Asked:
-        return {"day": "2026-11-25" if pbx == "b" else "2026-11-24"}
+    days = {"a": "2026-11-24", "b": "2026-11-25", "c": "2026-11-24"}
 
-    async def agents_of(keys: list[AgentKey] | None) -> list[Any]:
-        facts = await agent_facts(connection, asked, keys)
-        return [agent_of(one, Moment(at(0), asked(one.pbx)["day"], at(0))) for one, _ in facts]
+    async def agents_of(keys: list[AgentKey] | None, lately_s: float) -> list[Any]:
+        facts = await agent_facts(connection, lambda pbx: Asked(day=days[pbx], lately_from=at(lately_s)), keys)
+        return [agent_of(one, Moment(at(0), days[one.pbx], at(0))) for one, _ in facts]
 
     told = [one for seed in (4, 5) for one in some_calls(seed)]
     await put(store, [like(one, f"{pbx}{one.key[0]}", one.key[1], pbx=pbx) for pbx in "cab" for one in told])
     statements: list[str] = []
     async with store.reading() as connection:
         event.listen(store.engine.sync_engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
-        found = await agents_of(None)
+        found = await agents_of(None, 0)
         assert sum(said.startswith("SELECT") for said in statements) == 7, (
             "the PBXs; agents, open calls and tallies of either day"
         )
-        assert found == [agent for pbx in "abc" for agent in await agents_of([(pbx, str(n)) for n in range(201, 204)])]
+        for lately_s in (0, 400, 10_000):  # most, some, no calls are of late
+            alone = [await agents_of([(pbx, str(number)) for number in range(201, 204)], lately_s) for pbx in "abc"]
+            assert found == [agent for some in alone for agent in some]
     assert {agent["today"]["calls"] > 0 for agent in found if agent["pbx"] != "b"} == {True}
 
 
@@ -234,7 +237,7 @@ async def test_wrap_up_follows_an_answered_call_where_it_is_set(
     log.webhook(1, start("202", Y, t=0)).ticks_until(62)
     log.webhook(63, end("202", Y, t=60, duration=None, direction="Missed"))
     await put(store, [told_in(0, event.model_dump_json().encode()) for event in run(log.records).events])
-    asked = Asked(day="2026-11-24", ended_from=at(now_s - wrap_up_s), ended_to=at(now_s + wrap_up_s))
+    asked = Asked(day="2026-11-24", lately_from=at(0), ended_from=at(now_s - wrap_up_s), ended_to=at(now_s + wrap_up_s))
     async with store.reading() as connection:
         facts = await agent_facts(connection, lambda _: asked, None)
     one, other = (shown(each, Moment(at(now_s), "2026-11-24", at(now_s), None, wrap_up_s)) for each, _ in facts)
