@@ -15,7 +15,6 @@ of it, and comes again.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,17 +29,15 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 from faststream.message import AckStatus
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events.envelope import Type
-from events.kafka import KafkaSettings, committed_reader, connection
-from events.metrics import PARTITION, Metrics, observe_all
+from events.kafka import committed_reader, connection
+from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
-from events.session_values import moment
 from events.tracing import Tracing
-from projections.call_log import Told
+from projections.consuming import reader_options, security
+from projections.event_metrics import count
 from projections.folding import NOTHING, Fold, Folding, Position, Rows, fold, rows_of
 from projections.forgetting import NOBODY, Forgotten
 from projections.settings import ProjectionsSettings
@@ -49,10 +46,6 @@ from projections.stream import Stream
 from projections.views import Views
 
 FETCH_TIMEOUT_MS: Final = 200
-FETCH_MAX_WAIT_MS: Final = 50
-"""aiokafka asks a broker one thing at a time. What it asks for the other partitions while one has records at hand is
-answered only after so long when those have none, and then the records of the one are used up: at 250 ms that was a
-quarter of a catching-up."""
 RETRY_S: Final = 0.5
 MIRROR_TIMEOUT_S: Final = 10.0
 MIRROR_S: Final = 1.0
@@ -62,7 +55,6 @@ SLICE_RECORDS: Final = 50
 """So many are read at a time while the database writes: its driver wants the loop, too."""
 LAST_BATCH_S: Final = 1.0
 """How long the end waits for a batch that is being written; it comes again at the next start."""
-ENDS: Final = frozenset({Type.CALL_ENDED, Type.CALL_END_MISSED})
 
 log = structlog.get_logger()
 
@@ -117,7 +109,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._beginning: asyncio.Task[None] | None = None
         self._broker = KafkaBroker(
             connection(settings)["bootstrap_servers"],
-            security=_security(settings),
+            security=security(settings),
             metadata_max_age_ms=committed_reader(settings)["metadata_max_age_ms"],
             allow_auto_create_topics=False,  # ours are created with their partitions and configs
             apply_types=False,
@@ -135,7 +127,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             max_records=settings.projections_batch_records_max,
             batch_timeout_ms=FETCH_TIMEOUT_MS,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
-            **_reader_options(settings),
+            **reader_options(settings),
         )
         self._subscriber(self._handle)
 
@@ -335,7 +327,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         for one in done.unreadable:
             self._metrics.counter("unreadable_total").inc()
             log.warning("unreadable session event", partition=one.partition, offset=one.offset, error=one.error)
-        self._count(done.told)
+        count(self._metrics, done.told)
         if self._tracing is not None:
             for record in batch.records:
                 self._tracing.followed(
@@ -378,27 +370,6 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
     def _position(self, partition: int) -> Position:
         return self._positions.get(partition, NOTHING)
 
-    def _count(self, told: Sequence[Told]) -> None:
-        for kind, count in Counter(one.event["type"] for one in told).items():
-            self._metrics.counter("events_total", kind).inc(count)
-        ends = Counter(one.session["ended_at_source"] or "unknown" for one in told if one.event["type"] in ENDS)
-        for source, count in ends.items():
-            self._metrics.counter("ends_total", source).inc(count)
-        for one in told:
-            if one.event["type"] == Type.CALL_CORRECTED:
-                self._count_correction(one)
-        # The time of a missed end is its start's receipt, hours before it was told.
-        received = (one.time for one in told if one.event["type"] != Type.CALL_END_MISSED)
-        now = datetime.now(UTC)
-        freshness_s = (max(0.0, (now - at).total_seconds()) for at in received)
-        observe_all(self._metrics.histogram("freshness_seconds"), freshness_s)
-
-    def _count_correction(self, told: Told) -> None:
-        self._metrics.counter("corrections_total", told.event["reason"]).inc()
-        if told.session["ended_at"] is not None:
-            late_s = (told.time - moment(told.session["ended_at"])).total_seconds()
-            self._metrics.histogram("correction_delay_seconds").observe(max(0.0, late_s))
-
     def _watch(self, tp: TopicPartition) -> None:
         """Gauges that are read when they are scraped: behind a hanging transaction no record comes to set them."""
         partition = str(tp.partition)
@@ -432,31 +403,3 @@ def _from(positions: Mapping[int, Position], records: Sequence[ConsumerRecord]) 
     """The records that lie at or after these positions."""
     next_offsets = {partition: at.next_offset for partition, at in positions.items()}
     return [record for record in records if record.offset >= next_offsets.get(record.partition, 0)]
-
-
-def _reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
-    """The profile of a reader, as far as FastStream does not set it itself; the group's patience is a setting."""
-    options = committed_reader(settings)
-    kept = ("isolation_level", "auto_offset_reset", "max_partition_fetch_bytes")
-    timeout_ms = int(settings.projections_session_timeout_s * 1000)
-    return {name: options[name] for name in kept} | {
-        "fetch_max_wait_ms": FETCH_MAX_WAIT_MS,
-        "session_timeout_ms": timeout_ms,
-        "heartbeat_interval_ms": timeout_ms // 5,
-        "rebalance_timeout_ms": timeout_ms,
-    }
-
-
-def _security(settings: KafkaSettings) -> BaseSecurity | None:
-    """The same connection as everywhere, in FastStream's terms."""
-    options = connection(settings)
-    context = options.get("ssl_context")
-    if settings.kafka_security_protocol.startswith("SASL"):
-        mechanisms = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
-        return mechanisms[options["sasl_mechanism"]](
-            options["sasl_plain_username"] or "",
-            options["sasl_plain_password"] or "",
-            ssl_context=context,
-            use_ssl=context is not None,
-        )
-    return BaseSecurity(ssl_context=context, use_ssl=True) if context is not None else None

@@ -1,0 +1,41 @@
+"""How the projector reads the session topic: aiokafka's options, and FastStream's terms for the connection."""
+
+from typing import Any, Final
+
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from events.kafka import KafkaSettings, committed_reader, connection
+from projections.settings import ProjectionsSettings
+
+FETCH_MAX_WAIT_MS: Final = 50
+"""aiokafka asks a broker one thing at a time. What it asks for the other partitions while one has records at hand is
+answered only after so long when those have none, and then the records of the one are used up: at 250 ms that was a
+quarter of a catching-up."""
+
+
+def reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
+    """The profile of a reader, as far as FastStream does not set it itself; the group's patience is a setting."""
+    options = committed_reader(settings)
+    kept = ("isolation_level", "auto_offset_reset", "max_partition_fetch_bytes")
+    timeout_ms = int(settings.projections_session_timeout_s * 1000)
+    return {name: options[name] for name in kept} | {
+        "fetch_max_wait_ms": FETCH_MAX_WAIT_MS,
+        "session_timeout_ms": timeout_ms,
+        "heartbeat_interval_ms": timeout_ms // 5,
+        "rebalance_timeout_ms": timeout_ms,
+    }
+
+
+def security(settings: KafkaSettings) -> BaseSecurity | None:
+    """The same connection as everywhere, in FastStream's terms."""
+    options = connection(settings)
+    context = options.get("ssl_context")
+    if settings.kafka_security_protocol.startswith("SASL"):
+        mechanisms = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+        return mechanisms[options["sasl_mechanism"]](
+            options["sasl_plain_username"] or "",
+            options["sasl_plain_password"] or "",
+            ssl_context=context,
+            use_ssl=context is not None,
+        )
+    return BaseSecurity(ssl_context=context, use_ssl=True) if context is not None else None
