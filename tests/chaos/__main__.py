@@ -5,6 +5,7 @@ A red run keeps its folder (ledger, logs, data) and says how it is run again.
 
 import argparse
 import asyncio
+import json
 import shlex
 import shutil
 import statistics
@@ -50,6 +51,19 @@ def tell(report: Report) -> None:
     print("RED" if report.violations else "GREEN")
 
 
+def written(report: Report) -> str:
+    """The report as JSON, for `campaign`; times in seconds."""
+    counts = {name: count for line in report.lines for name, count in line.counts.items()}
+    return json.dumps(
+        {
+            "recovery_s": {kind: [round(one, 2) for one in times] for kind, times in report.recovery_s.items()},
+            "counts": {"attempts": counts.get("of attempts", 0), "session events": counts.get("session events", 0)},
+            "slowest_answer_s": round(max(report.answers_s, default=0.0), 2),
+            "violations": report.violations,
+        }
+    )
+
+
 def surroundings_for(faults: Sequence[Fault], brokers: int) -> Surroundings:
     """What the faults need, made ready; ends the process when it cannot be had."""
     kinds = {fault.kind for fault in faults}
@@ -67,7 +81,7 @@ def again(given: argparse.Namespace) -> str:
     """The command that makes the same run; the folder is another one."""
     words = ["python", "-m", "tests.chaos"]
     for name, value in vars(given).items():
-        if name != "folder" and value is not None:
+        if name not in {"folder", "report"} and value is not None:
             values = value if isinstance(value, list) else [f"{value:g}s" if name == "soak" else value]
             words += [word for one in values for word in (f"--{name}", str(one))]
     return shlex.join(words)
@@ -85,6 +99,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="KIND", help="only faults of this kind; can be repeated")
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
     parser.add_argument("--folder", type=Path, help="keep everything there, green or red")
+    parser.add_argument("--report", type=Path, help="write what it came to there, as JSON")
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +115,8 @@ def main() -> int:
         report.problems += run.watch.problems()
         print("", *run.watch.told(), sep="\n")
     tell(report)
+    if given.report:
+        given.report.write_text(written(report))
     if report.violations:
         print(f"evidence: {folder}\nagain: {again(given)}")
         return 1

@@ -1,0 +1,39 @@
+"""The campaign of fault runs: what is due next, and what its table counts."""
+
+from tests.chaos.campaign import Result, Row, due, table
+
+ROWS = (Row("kills", ("kill",), 5, 3), Row("freezes", ("freeze",), 2, 2))
+
+
+def made(row: str, recovery_s: list[float], violations: list[str] | None = None) -> Result:
+    return {
+        "row": row,
+        "command": f"python -m tests.chaos --only {row}",
+        "recovery_s": {row: recovery_s},
+        "counts": {"attempts": 1000, "session events": 2000},
+        "slowest_answer_s": 0.5,
+        "violations": violations or [],
+    }
+
+
+def test_the_row_of_which_the_least_is_done_is_due_until_all_are_made() -> None:
+    results: list[Result] = []
+    order = []
+    while (next_one := due(ROWS, results)) is not None:
+        row, faults, number = next_one
+        order.append((row.name, faults, number))
+        results.append(made(row.name, [1.0] * faults))
+    assert order == [("kills", 3, 0), ("freezes", 2, 0), ("kills", 2, 1)]
+
+
+def test_a_run_that_was_red_stays_in_the_table_and_its_violations_are_counted() -> None:
+    red = [
+        "1 every 2xx is in threecx.webhooks: lost-write (2): a; b",
+        "3 sessions: duplicate (1): c",
+        "kill: not caught up",
+    ]
+    lines = table(ROWS, [made("kills", [1.0, 2.0, 9.0]), made("kills", [3.0, 4.0], red)])
+    assert len(lines) == 3, "no line for what was not made"
+    assert (
+        "| kills | 5, 5 | 1, 1, 1 of 2,000 requests, 4,000 events (1 of 2 runs red) | 3.0 / 9.0 / 9.0 s |" in lines[2]
+    )
