@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
@@ -21,6 +21,7 @@ from events import topics
 from events.settings import ConfigurationError, Settings
 from events.topics import TopicSet
 
+HEARTBEAT_MS_MAX: Final = 3_000
 Options = dict[str, Any]
 
 DISCARD_TIMEOUT_S = 2.0
@@ -149,7 +150,7 @@ def committed_reader(settings: KafkaSettings) -> Options:
         "auto_offset_reset": "earliest",  # a new reader starts at the beginning: nothing is skipped
         "fetch_max_wait_ms": 250,
         "session_timeout_ms": 15_000,
-        "heartbeat_interval_ms": 3_000,
+        "heartbeat_interval_ms": HEARTBEAT_MS_MAX,
         "request_timeout_ms": 20_000,
         "max_partition_fetch_bytes": 4_194_304,
         # aiokafka reads on from a broker that leads a partition no more. When that one deletes its copy the position is
@@ -157,6 +158,26 @@ def committed_reader(settings: KafkaSettings) -> Options:
         # and reads nothing else from it meanwhile.
         "metadata_max_age_ms": 3_000,
     }
+
+
+def patience(session_timeout_s: float) -> Options:
+    """Of a group's member: after how long it is given up for dead, and how often it shows that it is not."""
+    timeout_ms = int(session_timeout_s * 1000)
+    return {
+        "session_timeout_ms": timeout_ms,
+        # Also how long it takes a member to hear of another one that came: never longer than usual.
+        "heartbeat_interval_ms": min(timeout_ms // 5, HEARTBEAT_MS_MAX),
+        "rebalance_timeout_ms": timeout_ms,
+    }
+
+
+def give_up_place(consumer: AIOKafkaConsumer) -> None:
+    """Have a member with a name of its own leave its group when it stops: by itself aiokafka keeps its place then.
+
+    A place is kept for one that was killed; what a planned stop leaves others take over at once.
+    """
+    if consumer._coordinator is not None:  # noqa: SLF001 - there is no public way
+        consumer._coordinator._group_instance_id = None  # noqa: SLF001
 
 
 async def discard(producer: AIOKafkaProducer) -> None:

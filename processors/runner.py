@@ -13,7 +13,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from events.kafka import committed_reader
+from events.kafka import committed_reader, give_up_place, patience
 from events.metrics import Metrics
 from events.pbx import Pbx
 from events.tracing import Tracing
@@ -48,15 +48,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._consumer = self._new_consumer()
 
     def _new_consumer(self) -> AIOKafkaConsumer:
-        timeout_s = self._settings.processors_session_timeout_s
         return AIOKafkaConsumer(
-            **committed_reader(self._settings)
-            | {
-                "session_timeout_ms": int(timeout_s * 1000),
-                "heartbeat_interval_ms": int(timeout_s * 1000 / 5),
-                "rebalance_timeout_ms": int(timeout_s * 1000),
-            },
+            **committed_reader(self._settings) | patience(self._settings.processors_session_timeout_s),
             group_id=self._settings.processors_application,
+            group_instance_id=self._settings.processors_instance or None,
             # Exactly one assignor, and not the sticky one: it has open bugs.
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
@@ -91,6 +86,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         finally:
             self._closing = True
             await self._release(list(self._owners))
+            give_up_place(self._consumer)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await self._consumer.stop()

@@ -43,6 +43,13 @@ class ProcessorsSettings(KafkaSettings, PbxSettings):
         default=15.0, ge=1, description="Seconds after which a silent processor loses its partitions."
     )
 
+    processors_instance: str = Field(
+        default="",
+        max_length=200,
+        description="A name that this process keeps over restarts and no other of its group has: killed, it has its"
+        " partitions again at once, not after the session timeout. Empty: none.",
+    )
+
     @property
     def rules(self) -> Rules:
         """The numbers of the pairing rules."""

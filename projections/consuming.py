@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
-from events.kafka import KafkaSettings, committed_reader, connection
+from events.kafka import KafkaSettings, committed_reader, connection, patience
 from projections.settings import ProjectionsSettings
 
 FETCH_MAX_WAIT_MS: Final = 50
@@ -17,12 +17,10 @@ def reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
     """The profile of a reader, as far as FastStream does not set it itself; the group's patience is a setting."""
     options = committed_reader(settings)
     kept = ("isolation_level", "auto_offset_reset", "max_partition_fetch_bytes")
-    timeout_ms = int(settings.projections_session_timeout_s * 1000)
-    return {name: options[name] for name in kept} | {
+    return {
+        **{name: options[name] for name in kept},
         "fetch_max_wait_ms": FETCH_MAX_WAIT_MS,
-        "session_timeout_ms": timeout_ms,
-        "heartbeat_interval_ms": timeout_ms // 5,
-        "rebalance_timeout_ms": timeout_ms,
+        **patience(settings.projections_session_timeout_s),
     }
 
 

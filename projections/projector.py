@@ -32,7 +32,7 @@ from faststream.message import AckStatus
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events.kafka import committed_reader, connection
+from events.kafka import committed_reader, connection, give_up_place
 from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
 from events.tracing import Tracing
@@ -123,6 +123,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             parser=self._taken,
             decoder=self._records,
             group_id=settings.projections_application,
+            group_instance_id=settings.projections_instance or None,
             listener=self,
             max_records=settings.projections_batch_records_max,
             batch_timeout_ms=FETCH_TIMEOUT_MS,
@@ -151,6 +152,8 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             with suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(MIRROR_S):
                     await self._mirror_once()
+        if self._subscriber.consumer is not None:
+            give_up_place(self._subscriber.consumer)
         await self._broker.stop()
         if self._behind is not None:
             self._behind.cancel()

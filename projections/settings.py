@@ -57,6 +57,12 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
     projections_session_timeout_s: float = Field(
         default=15.0, ge=1, description="Seconds after which a silent projector loses its partitions."
     )
+    projections_instance: str = Field(
+        default="",
+        max_length=200,
+        description="A name that this process keeps over restarts and no other of its group has: killed, it has its"
+        " partitions again at once, not after the session timeout. Empty: none.",
+    )
     projections_stream_clients_max: int = Field(default=2_000, ge=1, description="Event streams at once; more get 503.")
     projections_stream_queue_max: int = Field(
         default=1_000, ge=1, description="Messages that wait for one client; a slower one is dropped and reconnects."

@@ -29,7 +29,7 @@ from tests.waiting import eventually
 
 GROUP = "set by the fixture"
 
-Start = Callable[[], Service]
+Start = Callable[..., Service]
 
 
 def traffic(calls: int) -> list[InputRecord]:
@@ -78,12 +78,13 @@ def processors(kafka: KafkaSettings, tmp_path: Path) -> Iterator[Start]:
     """Starts processors of one group, and ends them with the test."""
     started: list[Service] = []
 
-    def begin() -> Service:
+    def begin(**more: str) -> Service:
         environment = kafka_environment(kafka) | {
             "PROCESSORS_PORT": str(free_port()),
             "PROCESSORS_SESSION_TIMEOUT_S": "3",
             "PROCESSORS_APPLICATION": GROUP,
             "PROCESSORS_BATCH_RECORDS_MAX": "25",
+            **more,
         }
         started.append(Service("processors", environment, tmp_path / f"processors-{len(started)}.log"))
         return started[-1]
@@ -151,6 +152,28 @@ async def test_two_processors_share_and_one_takes_over_from_the_killed(kafka: Ka
     await eventually(progress, lambda seen: seen > half // 2, 40)
     first.kill()
     await append(kafka, by_time[half:])
+    await done(kafka, records)
+    assert await found(kafka) == expected(records)
+
+
+async def test_one_with_a_name_has_its_partitions_again_after_a_kill_and_gives_them_up_when_it_stops(
+    kafka: KafkaSettings, processors: Start
+) -> None:
+    """Both long before the session timeout: the others would wait for that."""
+    records = traffic(40)
+    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    third = len(records) // 3
+    named = partial(processors, PROCESSORS_SESSION_TIMEOUT_S="300")
+    first = named(PROCESSORS_INSTANCE="first")
+    await append(kafka, by_time[:third])
+    await done(kafka, by_time[:third])
+    first.kill()
+    first = named(PROCESSORS_INSTANCE="first")
+    await append(kafka, by_time[third : 2 * third])
+    await done(kafka, by_time[: 2 * third])
+    named(PROCESSORS_INSTANCE="second")
+    assert first.stop() == 0
+    await append(kafka, by_time[2 * third :])
     await done(kafka, records)
     assert await found(kafka) == expected(records)
 

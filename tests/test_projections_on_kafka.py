@@ -47,8 +47,9 @@ def session_records(calls: int, partition: int = 1) -> list[InputRecord]:
 
 @pytest.fixture
 def projections(kafka: KafkaSettings, tmp_path: Path) -> Iterator[System]:
-    """Projections alone: the test writes the session topic."""
-    system = System(kafka, tmp_path, PROJECTIONS_BATCH_RECORDS_MAX="20")
+    """Projections alone: the test writes the session topic. Whoever is killed comes back to its place by its name."""
+    named = {"PROJECTIONS_INSTANCE": "the one", "PROJECTIONS_SESSION_TIMEOUT_S": "300"}
+    system = System(kafka, tmp_path, PROJECTIONS_BATCH_RECORDS_MAX="20", **named)
     yield system
     system.kill()
 

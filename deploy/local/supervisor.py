@@ -120,6 +120,8 @@ def run(demo: Sequence[str] | None = None) -> None:
                 if own_broker is not None:
                     own_broker.start()
                     os.environ["KAFKA_BOOTSTRAP_SERVERS"] = own_broker.bootstrap_servers
+                    for service in ("PROCESSORS", "PROJECTIONS"):  # nobody else is in this broker's groups
+                        os.environ.setdefault(f"{service}_INSTANCE", "local")
                 asyncio.run(Supervisor(plan, own_broker).run())
             except KeyboardInterrupt:
                 say("stopped")

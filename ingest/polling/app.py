@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from events import topics
 from events.away import Reminder
-from events.kafka import committed_reader, ensure_topics
+from events.kafka import committed_reader, ensure_topics, patience
 from events.metrics import Metrics
 from events.serving import exposition, listen, serving
 from ingest.polling.config import Config
@@ -76,14 +76,8 @@ class Pollers(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ship
     async def run(self) -> None:
         """Until cancelled, or until the group fails with an exception of Kafka's."""
         settings = self._config.settings
-        timeout_ms = int(settings.polling_session_timeout_s * 1000)
         consumer = AIOKafkaConsumer(
-            **committed_reader(settings)
-            | {
-                "session_timeout_ms": timeout_ms,
-                "heartbeat_interval_ms": timeout_ms // 5,
-                "rebalance_timeout_ms": timeout_ms,
-            },
+            **committed_reader(settings) | patience(settings.polling_session_timeout_s),
             group_id=settings.polling_application,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )

@@ -352,8 +352,9 @@ class Site:
             "INGEST_FORWARD_TIMEOUT_S": "4",
         }
 
-    def _of_processors(self, _name: str) -> dict[str, str]:
+    def _of_processors(self, name: str) -> dict[str, str]:
         return {
+            "PROCESSORS_INSTANCE": name,
             "PROCESSORS_APPLICATION": "processors",
             "PROCESSORS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
             "PROCESSORS_CALL_DURATION_MAX_S": str(self.rules.call_duration_max_s),
@@ -366,6 +367,7 @@ class Site:
     def _of_projections(self, name: str) -> dict[str, str]:
         store = "postgres" if name.endswith("postgres") else "sqlite"
         return {
+            "PROJECTIONS_INSTANCE": name,
             "PROJECTIONS_APPLICATION": f"projections-{store}",
             "PROJECTIONS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
             "PROJECTIONS_FEED_SILENT_S": "86400",
