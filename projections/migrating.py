@@ -19,6 +19,8 @@ from projections.tables import LIVE, MARK
 
 FOLDER: Final = Path(__file__).parent / "migrations"
 ADVISORY_LOCK: Final = 0x63616C6C
+ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
+"""The second one takes any bytes as they are."""
 BEFORE_MIGRATIONS: Final = "2"
 """The one schema without Alembic's table that can be upgraded."""
 
@@ -27,10 +29,18 @@ class UnknownSchemaError(Exception):
     """The tables are of a release that this one cannot read; the message says what to do."""
 
 
+class EncodingError(Exception):
+    """The database cannot hold every name; the message says what to do."""
+
+
 def migrate(connection: Connection) -> None:
-    """Bring the tables to the newest schema, within the caller's transaction; raises UnknownSchemaError."""
+    """Bring the tables to the newest schema, within the caller's transaction.
+
+    Raises UnknownSchemaError or EncodingError when this database cannot be used.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
+        _refuse_an_encoding_of_some_scripts(connection)
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.attributes["connection"] = connection
@@ -47,6 +57,14 @@ def migrate(connection: Connection) -> None:
     if there == BEFORE_MIGRATIONS:
         command.stamp(config, BEFORE_MIGRATIONS)
     command.upgrade(config, "head")
+
+
+def _refuse_an_encoding_of_some_scripts(connection: Connection) -> None:
+    """One name in another script would be refused with its whole batch, for ever."""
+    encoding = connection.execute(text("show server_encoding")).scalar_one()
+    if encoding not in ENCODINGS:
+        message = f"its encoding is {encoding}, and names come in any script; make it with ENCODING 'UTF8'"
+        raise EncodingError(message)
 
 
 def _before_migrations(connection: Connection) -> str | None:

@@ -41,7 +41,7 @@ from events.settings import ConfigurationError
 from projections.call_log import Row
 from projections.folding import Advance, Position, Rows
 from projections.forgetting import Entry, Forgotten
-from projections.migrating import UnknownSchemaError, migrate
+from projections.migrating import EncodingError, UnknownSchemaError, migrate
 from projections.reached import is_away, reason_of
 from projections.tables import LIVE, Version, beside, forgotten, meta
 
@@ -122,7 +122,7 @@ class Store:
                 raise AwayError(f"{where} cannot be reached ({reason})") from None
             message = f"PROJECTIONS_DATABASE_URL: {where} cannot be used ({reason}); correct it"
             raise ConfigurationError(message) from None
-        except UnknownSchemaError as error:
+        except (UnknownSchemaError, EncodingError) as error:
             raise ConfigurationError(f"PROJECTIONS_DATABASE_URL: {where}: {error}") from None
 
     async def close(self) -> None:
