@@ -5,6 +5,7 @@ protocol that sends the next request as soon as it has read the answer, without 
 """
 
 import asyncio
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -129,11 +130,13 @@ class _Looping(asyncio.Protocol):
 def body_of(answer: bytes) -> bytes | None:
     """The body of an answer; null while it has not come whole."""
     head, separator, body = answer.partition(b"\r\n\r\n")
-    if not separator:
-        return None
+    return body if separator and len(body) >= _length_in(head) else None
+
+
+@functools.lru_cache(64)
+def _length_in(head: bytes) -> int:
     at = head.lower().find(b"content-length:")
-    length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-    return body if len(body) >= length else None
+    return int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
 
 
 async def closed_loop(

@@ -40,8 +40,8 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 RESERVE_BYTES: Final = 1024 * 1024
 """Kept free on disk: one that fills up refuses nothing that was begun. It is there again before more is taken."""
 GROUP_RECORDS_MAX: Final = 1_000
-GATHER_RECORD_S: Final = 0.000_05
-GATHER_S_MAX: Final = 0.002
+GATHER_RECORD_S: Final = 0.000_1
+GATHER_S_MAX: Final = 0.004
 """After a group the next one gathers, so long for each record of it and no longer than this, until everybody who was
 told may have come again: a group costs as much for one record as for fifty. A lone webhook does not wait."""
 PROBE_S: Final = 0.25
