@@ -194,7 +194,8 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def _begin(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
         try:
-            positions = await self._store.positions()
+            async with self._stream.lock:  # what is being committed is committed, or not, before it is looked at
+                positions = await self._store.positions()
             found = {one.partition: positions.get(one.partition, NOTHING) for one in partitions}
             # What another process folded while it had a partition of ours, our clients were not told.
             self._views.untold += any(at != self._position(one) for one, at in found.items())

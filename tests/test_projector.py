@@ -193,6 +193,39 @@ async def test_what_was_taken_before_a_seek_is_let_go_of_as_a_whole(
     assert await stored_rows(store) == folded_rows(records, "sessions")
 
 
+async def test_a_rebalance_during_a_commit_does_not_go_back_behind_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take its own rows for another writer's."""
+    writing, looked, in_transaction = store.writing, store.positions, asyncio.Event()
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[AsyncConnection]:
+        async with writing() as connection:
+            yield connection
+            in_transaction.set()
+            await asyncio.sleep(0.1)
+
+    async def slower() -> dict[int, Any]:
+        positions = await looked()
+        await asyncio.sleep(0.2)
+        return positions
+
+    folding = projector_of(store, stream_of())
+    records: Any = session_records(3)
+    consumer: Any = SimpleNamespace(seek=lambda *_: None, resume=lambda *_: None, assignment=set)
+    await folding._handle(records[:2])
+    monkeypatch.setattr(store, "writing", slow)
+    monkeypatch.setattr(store, "positions", slower)
+    handling = asyncio.create_task(folding._handle(records[2:4]))
+    await in_transaction.wait()
+    await folding._begin(consumer, [TopicPartition("any", PARTITION)])
+    await handling
+    await folding._handle(records[2:])
+    assert not folding.failed.done()
+    assert await stored_rows(store) == folded_rows(records, "sessions")
+
+
 @pytest.mark.usefixtures("behind")
 async def test_who_is_forgotten_between_the_fold_and_the_transaction_is_not_written(store: Store) -> None:
     stream = stream_of()
