@@ -42,6 +42,7 @@ from projections.call_log import Row
 from projections.folding import Advance, Position, Rows
 from projections.forgetting import Entry, Forgotten
 from projections.migrating import EncodingError, UnknownSchemaError, migrate
+from projections.one_visit import connected
 from projections.reached import is_away, reason_of
 from projections.tables import LIVE, Version, beside, forgotten, meta
 
@@ -100,8 +101,9 @@ class Store:
         self.version = version
         self.engine = engine
         self._topic = topic
-        self._advance = _advance_in(version.offsets)
         # Built once: building a statement anew takes longer than running it.
+        self._advance = _advance_in(version.offsets)
+        self._all_offsets = select(version.offsets).where(version.offsets.c.topic == topic)
         self._upsert = upsert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
         self._put_calls = _newer_call_wins(upsert(version.calls))
         self._put_revisions = upsert(version.revisions).on_conflict_do_nothing()
@@ -198,8 +200,7 @@ class Store:
 
     async def positions_in(self, connection: AsyncConnection) -> dict[int, Position]:
         """Where each partition stands for this transaction."""
-        offsets = self.version.offsets
-        rows = await connection.execute(select(offsets).where(offsets.c.topic == self._topic))
+        rows = await connection.execute(self._all_offsets)
         return {row.partition: Position(row.next_offset, row.stream_time) for row in rows}
 
     async def seen(self, connection: AsyncConnection) -> Seen:
@@ -350,6 +351,10 @@ def _use_wal(cursor: Any) -> None:
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:
     """WAL, so that readers and the writer do not wait for each other; and BEGIN IMMEDIATE for whoever writes."""
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def before_connect(_dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> None:
+        options["async_creator_fn"] = connected
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:

@@ -194,7 +194,7 @@ class Views:
         now = datetime.now(UTC)
         days = {pbx: self._asked(now, pbx)["day"] for pbx in sorted(self.pbxs if pbxs is None else pbxs)}
         return [
-            {"pbx": pbx, "day": day, **figures_of(await self.tallies(connection, CallFilter(pbx=pbx, day=day)))}
+            {"pbx": pbx, "day": day, **figures_of(await counting.tallies_of_day(connection, pbx, day))}
             for pbx, day in days.items()
         ]
 
