@@ -29,7 +29,7 @@ from tests.system import append, kafka_environment
 
 CALLS = 15_000
 AGENTS = 400
-ROUNDS = 3
+ROUNDS = 5
 BATCH_RECORDS = 2_000
 PARTITIONS_MANY = 64
 CALLS_SPREAD = 45_000

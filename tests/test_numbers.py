@@ -210,3 +210,8 @@ def test_the_quick_way_to_e164_says_what_phonenumbers_says(calling_code: int, na
 @example("anonymous")
 def test_the_digits_alone_are_those_of_the_party(text: str | None) -> None:
     assert numbers.digits_of(text) == party(text, None).digits == party(text, "CH").digits
+
+
+@given(st.from_regex(r"\+?[0-9]{1,40}", fullmatch=True), st.sampled_from([None, "CH"]))
+def test_a_plain_number_is_read_as_one_that_is_looked_for_in_a_text(text: str, country: str | None) -> None:
+    assert party(text, country)._replace(text=None) == party(f"<{text}>", country)._replace(text=None)
