@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 from unittest import mock
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -103,11 +102,12 @@ async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
     collect_garbage_seldom()
     runner = Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors"))
     running = asyncio.create_task(runner.run())
-    while len(_offsets(runner)) < kafka.kafka_topic_partitions:
+    partitions = range(kafka.kafka_topic_partitions)
+    while not all(runner.is_consuming(one) for one in partitions):
         await asyncio.sleep(POLL_S)
     began = time.perf_counter()
     # A partition that a busy machine made the group take away is on its way back.
-    while sum(_offsets(runner)) < count:
+    while sum(runner.next_offset(one) for one in partitions if runner.is_consuming(one)) < count:
         if running.done():
             running.result()
         await asyncio.sleep(POLL_S)
@@ -115,12 +115,6 @@ async def _ours(kafka: KafkaSettings, count: int, group: str) -> float:
     running.cancel()
     await asyncio.wait({running})
     return seconds
-
-
-def _offsets(runner: Runner) -> list[int]:
-    """Up to where each partition that is being consumed is committed."""
-    partitions: Any = runner.health()["partitions"]
-    return [one["next_offset"] for one in partitions.values() if one["state"] == "consuming"]
 
 
 async def _bare(kafka: KafkaSettings, batches: list[Batch], group: str, batch_bytes: int) -> float:

@@ -56,6 +56,15 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
 
+    def is_consuming(self, partition: int) -> bool:
+        """Whether this process owns the partition, with its state restored."""
+        owned = self._owners.get(TopicPartition(self._settings.topic_set.webhooks, partition))
+        return owned is not None and owned[0].state == "consuming"
+
+    def next_offset(self, partition: int) -> int:
+        """Up to where the partition's records are committed, exclusive; raises KeyError when it is not owned."""
+        return self._owners[TopicPartition(self._settings.topic_set.webhooks, partition)][0].next_offset
+
     def observe_lags(self, now_s: float) -> None:
         """Bring the lag of each owned partition up to date."""
         for tp, (owner, _) in self._owners.items():

@@ -1,6 +1,7 @@
 """A database that is away when the projections start is waited for; one that is set wrongly is told at once."""
 
 import asyncio
+import os
 import socket
 import sqlite3
 import subprocess
@@ -19,7 +20,6 @@ from deploy.local.broker import free_port
 from events.away import GAVE_UP
 from events.kafka import KafkaSettings
 from events.settings import ConfigurationError
-from projections.commands import main
 from projections.reached import is_away
 from projections.store import open_store, store_at
 from tests.postgres import Cluster, own_cluster
@@ -166,12 +166,14 @@ def test_a_state_says_whether_time_cures_it(state: str, *, away: bool) -> None:
     assert is_away(DBAPIError(None, None, _Told())) is away
 
 
-def test_a_command_does_not_wait_and_says_that_it_is_no_mistake(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("PROJECTIONS_DATABASE_URL", f"postgresql://callstream@127.0.0.1:{free_port()}/callstream")
-    with pytest.raises(SystemExit) as ended:
-        main(["forget", "+41225551234"])
-    assert ended.value.code == GAVE_UP
-    assert "cannot be reached" in capfd.readouterr().err
+def test_a_command_does_not_wait_and_says_that_it_is_no_mistake(tmp_path: Path) -> None:
+    url = f"postgresql://callstream@127.0.0.1:{free_port()}/callstream"
+    ended = subprocess.run(
+        [sys.executable, "-m", "projections", "forget", "+41225551234"],
+        env={**os.environ, "DATA_DIR": str(tmp_path), "PROJECTIONS_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == GAVE_UP
+    assert "cannot be reached" in ended.stderr

@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 
 from deploy.local.broker import die_with_parent
 from deploy.local.brokers import AnyBroker, broker_in
+from events.away import AwayError
 from events.kafka import ensure_topics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen
@@ -29,6 +30,7 @@ from events.settings import BAD_CONFIGURATION, ConfigurationError, load
 from ingest.settings import IngestSettings
 from processors.settings import ProcessorsSettings
 from projections.settings import ProjectionsSettings
+from projections.store import store_at
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0
@@ -162,6 +164,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
         await self._topics()
+        await _database()
         keepers = [asyncio.create_task(self._keep(part)) for part in self._plan.parts]
         if self._broker is not None:
             keepers.append(asyncio.create_task(self._keep_broker(self._broker)))
@@ -268,6 +271,20 @@ class Supervisor:
             say(f"{module} did not stop in time; killed")
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
+
+
+async def _database() -> None:
+    """Projections would wait for one that is away; whoever sits at the terminal is told at once."""
+    settings = load(ProjectionsSettings)
+    if settings.projections_database_url is None:
+        return
+    store = store_at(settings.database_url, settings.topic_set.call_sessions)
+    try:
+        await store.prepare()
+    except AwayError as error:
+        raise ConfigurationError(f"PROJECTIONS_DATABASE_URL: {error}; start it, correct it, or unset it") from None
+    finally:
+        await store.close()
 
 
 def _missing(part: Part) -> str | None:
