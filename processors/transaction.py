@@ -21,7 +21,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.producer import sender
 
 from events.kafka import discard, transactional_producer
@@ -33,6 +33,8 @@ CONCURRENT_TRANSACTIONS_BACKOFF_S: Final = 0.002
 """How long aiokafka waits when the broker still writes the last transaction's markers. Its own 20 ms set the floor of
 latency: measured on Kafka 4.3.1, transactions in a row took p50 29 ms with 20 ms, 11 ms with 5 ms, 7.7 ms with 2 ms."""
 
+WRONG_STATE: Final = (IllegalOperation, AssertionError)
+"""aiokafka's answers to whatever is asked of a producer whose own task has ended, say because it was fenced."""
 
 KeyValueHeaders = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 
@@ -78,6 +80,11 @@ class Transactions:
             raise Fenced("another process owns this partition") from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise TransactionFailed(f"the transaction's outcome is unknown: {error!r}") from error
+        except WRONG_STATE as error:
+            ended = self._ended_by()
+            if isinstance(ended, ProducerFenced):
+                raise Fenced("another process owns this partition") from ended
+            raise TransactionFailed(f"the transaction's outcome is unknown: {ended!r}, then {error!r}") from error
 
     async def settle(self, topics: Sequence[str], next_offset: int, *, is_commit: bool) -> None:
         """End what hangs in our partition of these topics, and of the group's offsets; raises TransactionFailed."""
@@ -88,8 +95,13 @@ class Transactions:
                     self._producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, self.partition))  # noqa: SLF001
                 await self._send_offset(next_offset)
                 await (self._producer.commit_transaction() if is_commit else self._producer.abort_transaction())
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, OSError, TimeoutError, *WRONG_STATE) as error:
             raise TransactionFailed(f"what hangs was not settled: {error!r}") from error
+
+    def _ended_by(self) -> BaseException | None:
+        """What ended the producer's own task, if it has ended."""
+        task: asyncio.Task[None] | None = self._producer._sender.sender_task  # noqa: SLF001 - there is no public way
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     def _was_disturbed(self) -> bool:
         """Whether a connection to a broker broke since this was last asked, which is before each transaction."""

@@ -86,6 +86,27 @@ async def test_the_new_owner_fences_the_old_one_and_nothing_of_it_is_seen(kafka:
             await offset_becomes(settings, 2)
 
 
+async def test_who_is_fenced_between_two_sendings_is_told_so_however_aiokafka_puts_it(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make chaos`, stolen transactional ids: "not while in a transaction" ended the whole process."""
+    settings = processors_settings(kafka)
+    async with transactions(settings) as old, transactions(settings) as new:
+        send = old._send
+
+        async def slowly(*given: Any) -> list["asyncio.Future[object]"]:
+            sent = await send(*given)
+            await eventually(lambda: asyncio.sleep(0, old._ended_by()))
+            return sent
+
+        monkeypatch.setattr(old, "_send", slowly)
+        for _ in range(2):  # in the transaction, and before the next one
+            with pytest.raises(Fenced):
+                await old.commit(batch_of(b"zombie", next_offset=99))
+        await new.commit(batch_of(b"after", next_offset=2))
+        assert await seen(settings) == [b"after"]
+
+
 async def test_after_the_restore_the_previous_owner_can_commit_nothing_more(
     kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
