@@ -21,6 +21,7 @@ from events import topics
 from events.settings import ConfigurationError, Settings
 from events.topics import TopicSet
 
+SESSION_TIMEOUT_S: Final = 15
 HEARTBEAT_MS_MAX: Final = 3_000
 Options = dict[str, Any]
 
@@ -149,8 +150,7 @@ def committed_reader(settings: KafkaSettings) -> Options:
         "enable_auto_commit": False,  # positions are committed with what they led to, never by a timer
         "auto_offset_reset": "earliest",  # a new reader starts at the beginning: nothing is skipped
         "fetch_max_wait_ms": 250,
-        "session_timeout_ms": 15_000,
-        "heartbeat_interval_ms": HEARTBEAT_MS_MAX,
+        **patience(SESSION_TIMEOUT_S),
         "request_timeout_ms": 20_000,
         "max_partition_fetch_bytes": 4_194_304,
         # aiokafka reads on from a broker that leads a partition no more. When that one deletes its copy the position is

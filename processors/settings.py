@@ -42,7 +42,6 @@ class ProcessorsSettings(KafkaSettings, PbxSettings):
     processors_session_timeout_s: float = Field(
         default=15.0, ge=1, description="Seconds after which a silent processor loses its partitions."
     )
-
     processors_instance: str = Field(
         default="",
         max_length=200,

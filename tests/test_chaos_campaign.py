@@ -1,6 +1,6 @@
 """The campaign of fault runs: what is due next, and what its table counts."""
 
-from tests.chaos.campaign import Result, Row, due, table
+from tests.chaos.campaign import NO_VERDICT, Result, Row, due, table
 
 ROWS = (Row("kills", ("kill",), 5, 3), Row("freezes", ("freeze",), 2, 2))
 
@@ -16,7 +16,7 @@ def made(row: str, recovery_s: list[float], violations: list[str] | None = None)
     }
 
 
-def test_the_row_of_which_the_least_is_done_is_due_until_all_are_made() -> None:
+def test_the_row_that_is_furthest_behind_is_due_until_all_are_made() -> None:
     results: list[Result] = []
     order = []
     while (next_one := due(ROWS, results)) is not None:
@@ -37,3 +37,12 @@ def test_a_run_that_was_red_stays_in_the_table_and_its_violations_are_counted() 
     assert (
         "| kills | 5, 5 | 1, 1, 1 of 2,000 requests, 4,000 events (1 of 2 runs red) | 3.0 / 9.0 / 9.0 s |" in lines[2]
     )
+
+
+def test_a_run_without_a_verdict_is_red_made_nothing_and_holds_nobody_up() -> None:
+    nothing = {"row": "kills", "command": "python -m tests.chaos --only kills", **NO_VERDICT}
+    row, faults, number = due(ROWS, [nothing]) or (None, 0, 0)
+    assert (row, faults, number) == (ROWS[1], 2, 0)
+    row, faults, number = due(ROWS, [nothing, made("freezes", [1.0, 1.0])]) or (None, 0, 0)
+    assert (row, faults, number) == (ROWS[0], 3, 1), "with another seed"
+    assert "| 0, 5 | 0, 0, 1 of 0 requests, 0 events (1 of 1 runs red) | - | 0.0 s |" in table(ROWS, [nothing])[2]

@@ -39,11 +39,8 @@ CHOSEN = ("database away", "kill at")
 OF_DISKS = ("power cut", "disk full", "slow disk", "failing sync")
 OF_NETWORK = network.KINDS
 """Root only, and only when chosen."""
-OF_SERVICES = frozenset({"kill", "kill at", "freeze", "scale", "rolling restart", "double", "kill database"})
-"""What is done to a service's process: two of these at once would be done to one that is not there.
-
-And to PostgreSQL: projections that start without it end with one sentence, and whoever runs them starts them again.
-"""
+OF_SERVICES = frozenset({"kill", "kill at", "freeze", "scale", "rolling restart", "double"})
+"""What is done to a service's process: two of these at once would be done to one that is not there."""
 
 
 def lanes_of(faults: Sequence[Fault]) -> list[list[Fault]]:
