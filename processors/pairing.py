@@ -62,9 +62,9 @@ from processors.kept import (
 from processors.matching import Sides
 from processors.rules import Rules
 from processors.sessions import Told, event_of, session_of
+from processors.timers import NEVER_US
 
 SECOND_US = 1_000_000
-NEVER_US: Final = 1 << 62
 NO_LISTS: Final[Mapping[str, LastList]] = MappingProxyType({})
 
 

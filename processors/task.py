@@ -6,13 +6,12 @@ How the records are cut into batches changes no byte of the session events and n
 """
 
 import hashlib
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol, TypeVar, assert_never
+from typing import Any, Final, NamedTuple, Protocol, assert_never
 
 import orjson
 
@@ -22,7 +21,7 @@ from events.call_history import recorded_of
 from events.envelope import Envelope, EnvelopeError, Type
 from events.pbx import DEFAULT_PBX, Pbx
 from events.webhook import End, Start, Unreadable
-from processors import backfill, changelog, pairing, sessions, witness
+from processors import backfill, changelog, pairing, sessions, timers, witness
 from processors.calls import Call, Origin
 from processors.changelog import SESSION_ID_CHARACTERS, Email, LastList, Position
 from processors.clock_skew import ClockSkews
@@ -31,6 +30,7 @@ from processors.kept import Calls
 from processors.live_time import INSTANCES_MAX, SECOND_US, LiveTime
 from processors.rules import Rules
 from processors.sessions import Told
+from processors.timers import Timers
 from processors.unread import Heads
 
 SEQUENCE_MAX = 2**64 - 1
@@ -39,12 +39,8 @@ SEQUENCE_MAX = 2**64 - 1
 RESTORED_SLICE: Final = 2_000
 """Values of the changelog taken in in one go: a few ms."""
 _SESSION_ID: Final = slice(-SESSION_ID_CHARACTERS, None)
-SESSION_ID_BITS: Final = 96
-SESSION_ID_MAX: Final = 2**SESSION_ID_BITS - 1
 _WEBHOOK: Final = Type.WEBHOOK_RECEIVED
 _new: Final = tuple.__new__
-
-EventT = TypeVar("EventT", Start, End)
 
 
 class InputRecord(NamedTuple):
@@ -108,8 +104,7 @@ class Task:
         self._calls = Calls()
         self._emails: dict[tuple[str, str], str] = {}
         self._position = Position(-1, LiveTime(), {}, {})
-        self._timers: list[int] = []
-        self._rows: dict[int, Iterator[int]] = {}
+        self._timers = Timers()
         self._facts: dict[bytes, bytes] = {}
         self.clock_skews = ClockSkews()
 
@@ -185,10 +180,9 @@ class Task:
             heads.others.clear()
             yield
         self._calls.open_count += len(heads.open)
-        # Timers are not stored: they are derived from the calls. A million in order need no heap of their own: it holds
-        # the first of each of the two rows, and when that fires the next one.
-        self._follow(_timers_of(sorted(heads.open), self._rules.call_duration_max_s))
-        self._follow(_timers_of(sorted(heads.closed), self._rules.closed_kept_s))
+        # Timers are not stored: they are derived from the calls.
+        self._timers.follow(timers.restored(sorted(heads.open), self._rules.call_duration_max_s * SECOND_US))
+        self._timers.follow(timers.restored(sorted(heads.closed), self._rules.closed_kept_s * SECOND_US))
 
     def _take_in(self, value: bytes) -> None:
         match changelog.decode(value):
@@ -200,15 +194,11 @@ class Task:
     def _take_in_call(self, call: Call) -> None:
         """One whose head does not tell when it is due, or that an earlier version wrote."""
         self._calls.unread.renew(call)
-        heapq.heappush(self._timers, _timer(pairing.deadline_us(call, self._rules), call.session_id))
+        self._watch(call)
         self._calls.open_count += call.is_open
 
-    def _follow(self, row: Iterator[int]) -> None:
-        """Put the next timer of a row of restored ones into the heap."""
-        timer = next(row, None)
-        if timer is not None:
-            heapq.heappush(self._timers, timer)
-            self._rows[timer] = row
+    def _watch(self, call: Call) -> None:
+        self._timers.put(pairing.deadline_us(call, self._rules), call.session_id, is_open=call.is_open)
 
     def process(self, records: Sequence[InputRecord]) -> Batch:
         """Apply records of this partition, in offset order; returns what the transaction must write."""
@@ -216,7 +206,7 @@ class Task:
         for record in records:
             self._apply(record, batch)
             for call in self._calls.take_fresh():
-                heapq.heappush(self._timers, _timer(pairing.deadline_us(call, self._rules), call.session_id))
+                self._watch(call)
         batch.changelog |= self._calls.take_changes()
         self._position.next_offset = batch.next_offset
         batch.changelog[changelog.position_key(self._partition)] = changelog.encode_position(self._position)
@@ -240,7 +230,7 @@ class Task:
             alarm = live_time.advance(said.ingest, received_us)
             if alarm is not None:
                 batch.counts["clock_alarms", alarm] += 1
-        if self._timers and self._timers[0] >> SESSION_ID_BITS <= live_time.live_us:
+        if self._timers.next_us <= live_time.live_us:
             self._fire(batch)
         if said.type is _WEBHOOK:  # nearly all are
             self._webhook(record, said, received_us, batch)
@@ -273,13 +263,10 @@ class Task:
 
     def _fire(self, batch: Batch) -> None:
         live_us = self.live_time_us
-        while self._timers and self._timers[0] >> SESSION_ID_BITS <= live_us:
-            timer = heapq.heappop(self._timers)
-            if (row := self._rows.pop(timer, None)) is not None:
-                self._follow(row)
-            due_us, session_id = timer >> SESSION_ID_BITS, f"{timer & SESSION_ID_MAX:024x}"
+        while (due := self._timers.take(live_us)) is not None:
+            due_us, session_id = due
             call = self._calls.get(session_id)
-            # A timer whose call has changed since is stale: its true deadline stands elsewhere in the heap.
+            # A timer whose call has changed since is stale: its true deadline waits elsewhere.
             if call is not None and pairing.deadline_us(call, self._rules) == due_us:
                 events = pairing.on_deadline(self._calls, session_id, live_us, self._rules, self._position.lists)
                 self._tell(events, call.key, batch)
@@ -293,13 +280,15 @@ class Task:
         origin = _origin_of(record, said)
         given = Input(key, said.pbx, origin, self._position.live_time.live_us, pbx.shared_extensions)
         found = reading.read(body, said.content_type, said.time, pbx)
+        if not isinstance(found, Unreadable) and found.email is not None:
+            found = self._with_extension(found, key, found.email.lower(), batch)
         match found:
             case Start():
                 kind = "start"
-                events = pairing.on_start(self._calls, self._with_extension(found, key, batch), given, self._rules)
+                events = pairing.on_start(self._calls, found, given, self._rules)
             case End():
                 kind = "end"
-                events = pairing.on_end(self._calls, self._with_extension(found, key, batch), given, self._rules)
+                events = pairing.on_end(self._calls, found, given, self._rules)
             case Unreadable(reason=reason):
                 self._bury_unreadable(record, reason, batch)
                 return
@@ -338,11 +327,8 @@ class Task:
         for one in backfill.on_recorded(self._calls, said.pbx, recorded, origin, self.live_time_us, self._rules):
             self._tell([one], self._calls[one.session_id].key, batch)
 
-    def _with_extension(self, event: EventT, key: str, batch: Batch) -> EventT:
+    def _with_extension(self, event: Start | End, key: str, email: str, batch: Batch) -> Start | End:
         """An event with an e-mail but no extension belongs to the extension last seen with that e-mail at that PBX."""
-        if event.email is None:
-            return event
-        email = event.email.lower()
         if event.extension is None:
             return event._replace(extension=self._emails.get((key, email)))
         if self._emails.get((key, email)) != event.extension:
@@ -374,17 +360,6 @@ class Task:
         batch.counts["dead_letters", kind] += 1
         headers = dead_letters.headers(record.headers, reason, self._input_topic, record.partition, record.offset)
         batch.dead_letters.append(OutputRecord(record.key, record.value, headers))
-
-
-def _timer(due_us: int, session_id: str) -> int:
-    """A timer as one number, which sorts by (deadline, session id) and takes half the memory of the pair."""
-    return due_us << SESSION_ID_BITS | int(session_id, 16)
-
-
-def _timers_of(heads: Iterable[bytes], span_s: int) -> Iterator[int]:
-    """The timers, so long after what each head says."""
-    for since_and_id in heads:
-        yield int.from_bytes(since_and_id, "big") + (span_s * SECOND_US << SESSION_ID_BITS)
 
 
 def _origin_of(record: InputRecord, said: Envelope) -> Origin:
