@@ -10,7 +10,7 @@ Memory: the state of `PARTITIONS_AT_ONCE` partitions, and of each a batch and wh
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,12 +20,13 @@ from aiokafka.errors import KafkaError
 
 from events import topics
 from events.kafka import committed_reader, ensure_topics, partition_count
+from events.memory import collect_garbage_seldom
 from events.pbx import Pbx, pbxs_of
 from events.progress import Progress, span
 from events.settings import ConfigurationError
 from processors.settings import ProcessorsSettings
 from processors.takeover import taken_over
-from processors.task import InputRecord, Task
+from processors.task import Batch, InputRecord, Task
 from processors.transaction import Fenced, TransactionFailed, Transactions
 from processors.working import worked_out
 
@@ -84,6 +85,7 @@ async def replay(settings: ProcessorsSettings, to_prefix: str, wanted: frozenset
     """Replay the `wanted` partitions (null: all). Raises ConfigurationError, StoppedError or, cancelled, ends soon."""
     target = target_settings(settings, to_prefix)
     pbxs = pbxs_of(target)
+    collect_garbage_seldom()
     began = time.monotonic()
     progress, written = Progress("replay"), Written()
     try:
@@ -239,6 +241,7 @@ class _PartReplay:
         self._committed_at = time.monotonic()  # restoring a large state takes its time
         source = TopicPartition(self._target.topic_set.webhooks, part.partition)
         consumer = AIOKafkaConsumer(**committed_reader(self._target), group_id=None)
+        under_way: asyncio.Task[None] | None = None
         try:
             await consumer.start()
             consumer.assign([source])
@@ -252,17 +255,23 @@ class _PartReplay:
                     for one in fetched.get(source, ())
                     if one.offset < part.end
                 ]
-                if records:
-                    await self._commit(transactions, task, records)
+                if records:  # they are worked out while the ones before are committed
+                    batch = await worked_out(task, records)
+                    if under_way is not None:
+                        await asyncio.shield(under_way)
+                    under_way = asyncio.create_task(self._commit(transactions, batch))
                 elif time.monotonic() - self._committed_at > PATIENCE_S:
                     raise TimeoutError(f"no webhook of partition {part.partition} came for {PATIENCE_S:.0f} s")
+            if under_way is not None:
+                await asyncio.shield(under_way)
             self._progress.done += self._advanced(part.end)
         finally:
+            if under_way is not None:  # also when cancelled: the transaction at hand is finished first
+                await asyncio.wait({under_way})
             await consumer.stop()
 
-    async def _commit(self, transactions: Transactions, task: Task, records: list[InputRecord]) -> None:
-        batch = await worked_out(task, records)
-        await finished(transactions.commit(batch))
+    async def _commit(self, transactions: Transactions, batch: Batch) -> None:
+        await transactions.commit(batch)
         self._committed_at = time.monotonic()
         self._written.session_events += len(batch.session_events)
         self._written.dead_letters += len(batch.dead_letters)
@@ -272,13 +281,3 @@ class _PartReplay:
         """How much further than before this is: a partition that starts over counts nothing twice."""
         before, self._done = self._done, max(0, position - self._part.begin)
         return self._done - before
-
-
-async def finished(work: Awaitable[None]) -> None:
-    """Await `work` to its end, also when cancelled meanwhile: a transaction at hand is finished first."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
