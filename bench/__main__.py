@@ -16,6 +16,7 @@ from bench.report import Line, shown
 from deploy.local.broker import say_on_stderr
 from deploy.local.brokers import running
 from events.kafka import KafkaSettings, ensure_topics
+from processors import task
 
 PARTITIONS = 12
 ON_UVLOOP = {"accepting"}
@@ -69,6 +70,8 @@ def main(names: list[str]) -> None:
             run = uvloop.run if name in ON_UVLOOP else asyncio.run
             lines += run(_measure(name, broker.bootstrap_servers, Path(folder)))
     print(shown(lines))
+    is_compiled = not str(task.__file__).endswith(".py")
+    print(f"Inner loops: {'compiled, as in the image' if is_compiled else 'interpreted'}.")
 
 
 if __name__ == "__main__":
