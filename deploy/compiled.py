@@ -40,7 +40,8 @@ def build(folder: Path, optimisation: str, python: str) -> None:
     types = ["--config-file=", "--ignore-missing-imports", f"--python-executable={python}"]
     extensions = mypycify([*types, *sources], opt_level=optimisation)
     setup(name="callstream", packages=[], ext_modules=extensions, script_args=["--quiet", "build_ext", "--inplace"])
-    shutil.rmtree("build")
+    for left in ("build", ".mypy_cache"):
+        shutil.rmtree(left)
 
 
 def main() -> None:
