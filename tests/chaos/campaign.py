@@ -51,9 +51,10 @@ class Row:
 
 
 _THREE: Final = "--brokers 3 --rate 20 --rest 0.2 --longest 2"
+_BUSY: Final = "--rate 200 --rest 0.2 --longest 1"
 ROWS: Final = (
-    Row("SIGKILL of a service", ("kill",), 300, 30),
-    Row("SIGKILL at a named point, each ten times", ("kill at",), 10 * len(ALL_POINTS), len(ALL_POINTS)),
+    Row("SIGKILL of a service", ("kill",), 300, 30, _BUSY),
+    Row("SIGKILL at a named point, each ten times", ("kill at",), 10 * len(ALL_POINTS), len(ALL_POINTS), _BUSY),
     Row("SIGSTOP of a service, up to 60 s", ("freeze",), 100, 20, "--rate 60 --rest 0.2 --longest 60"),
     Row("transactional ids stolen", ("steal transactional ids",), 30, 15),
     Row("two projections on one database", ("double",), 30, 15),
