@@ -20,13 +20,12 @@ SERVICES: Final = ("events", "ingest", "processors", "projections", "conformance
 MODULES: Final = {
     "events": (
         *("bodies", "dates", "digits", "directions", "durations", "envelope", "fields", "numbers", "printed_dates"),
-        *("reading", "session_values", "times", "understanding"),
+        *("reading", "times", "understanding"),
     ),
     "processors": (
         *("calls", "changelog", "clock_skew", "contradictions", "indexes", "kept", "live_time", "matching", "pairing"),
         *("sessions", "task", "timers", "unread"),
     ),
-    "projections": ("call_log", "event_metrics", "folding", "forgetting"),
 }
 
 
