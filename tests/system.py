@@ -209,7 +209,7 @@ class System:
                     except httpx.TransportError:
                         return "not there"
 
-                await eventually(status, lambda seen: seen == "ok", 80)
+                await eventually(status, lambda seen: seen == "ok", 40)
             if with_feed and "projections" in self.services:
                 await eventually(partial(self._feed, client), lambda seen: seen == "live", 40)
 

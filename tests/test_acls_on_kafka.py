@@ -2,9 +2,12 @@
 
 import asyncio
 import itertools
+import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,6 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -27,9 +32,17 @@ from aiokafka.errors import (
 )
 
 from deploy.acls import CONSUMER, INGEST, POLLER, PROCESSORS, PROJECTIONS, Grant, commands, grants
+from deploy.local.broker import HOST
 from events import topics
 from events.envelope import Type
-from events.kafka import KafkaSettings, committed_reader, connection, ensure_topics, transactional_producer
+from events.kafka import (
+    KafkaSettings,
+    SecurityProtocol,
+    committed_reader,
+    connection,
+    ensure_topics,
+    transactional_producer,
+)
 from events.topics import TopicSet
 from tests.secure_broker import SecureBroker, administrating, allow, password_of
 from tests.stand_in_pbx import StandInPbx
@@ -229,6 +242,44 @@ async def test_who_has_a_wrong_password_or_no_tls_gets_nowhere(broker: SecureBro
         with pytest.raises((KafkaError, OSError)):
             await asyncio.wait_for(producer.start(), 10)
         await producer.stop()
+
+
+@contextmanager
+def mute_peer(folder: Path) -> Iterator[tuple[int, Path]]:
+    """The port of a TLS server that never says goodbye, and its authority's file."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(HOST).configure_cert(context)
+    ended = threading.Event()
+    with socket.create_server((HOST, 0)) as listening:
+
+        def serve() -> None:
+            with context.wrap_socket(listening.accept()[0], server_side=True):
+                ended.wait()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield listening.getsockname()[1], folder / "ca.pem"
+        finally:
+            ended.set()
+            serving.join(5)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_the_end_of_a_connection_waits_for_no_goodbye(run: Callable[..., float], tmp_path: Path) -> None:
+    async def closing_s(port: int, ca_file: Path) -> float:
+        settings = KafkaSettings(kafka_security_protocol=SecurityProtocol.SSL, kafka_security_ca_file=ca_file)
+        context = connection(settings)["ssl_context"]
+        _, writer = await asyncio.open_connection(HOST, port, ssl=context)
+        began = time.monotonic()
+        writer.close()
+        await writer.wait_closed()
+        return time.monotonic() - began
+
+    with mute_peer(tmp_path) as (port, ca_file):
+        assert run(closing_s(port, ca_file)) < 5, "30 s is what an event loop waits"
 
 
 async def test_the_three_services_work_each_as_its_own_principal(broker: SecureBroker, tmp_path: Path) -> None:
