@@ -1,5 +1,6 @@
 """What is counted of the events that were folded into the views."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -10,30 +11,22 @@ from events.session_values import moment
 from projections.call_log import Told
 
 ENDS: Final = frozenset({Type.CALL_ENDED, Type.CALL_END_MISSED})
-_CORRECTED: Final = Type.CALL_CORRECTED
-_END_MISSED: Final = Type.CALL_END_MISSED
 
 
 def count(metrics: Metrics, told: Sequence[Told]) -> None:
     """Count the events of a batch, now that it is committed."""
-    now = datetime.now(UTC)
-    kinds: dict[str, int] = {}
-    ends: dict[str, int] = {}
-    freshness_s: list[float] = []
-    for one in told:
-        kind: str = one.event["type"]
-        kinds[kind] = kinds.get(kind, 0) + 1
-        if kind in ENDS:
-            source: str = one.event["session"]["ended_at_source"] or "unknown"
-            ends[source] = ends.get(source, 0) + 1
-        elif kind == _CORRECTED:
-            _count_correction(metrics, one)
-        if kind != _END_MISSED:  # its time is its start's receipt, hours before it was told
-            freshness_s.append(max(0.0, (now - moment(one.event["time"])).total_seconds()))
-    for kind, number in kinds.items():
+    for kind, number in Counter(one.event["type"] for one in told).items():
         metrics.counter("events_total", kind).inc(number)
+    ends = Counter(one.session["ended_at_source"] or "unknown" for one in told if one.event["type"] in ENDS)
     for source, number in ends.items():
         metrics.counter("ends_total", source).inc(number)
+    for one in told:
+        if one.event["type"] == Type.CALL_CORRECTED:
+            _count_correction(metrics, one)
+    # The time of a missed end is its start's receipt, hours before it was told.
+    received = (one.time for one in told if one.event["type"] != Type.CALL_END_MISSED)
+    now = datetime.now(UTC)
+    freshness_s = (max(0.0, (now - at).total_seconds()) for at in received)
     observe_all(metrics.histogram("freshness_seconds"), freshness_s)
 
 

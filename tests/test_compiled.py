@@ -15,6 +15,9 @@ ROOT = Path(__file__).parent.parent
 TESTS = ("changelog", "dates", "durations", "numbers", "pairing", "reading", "scenarios", "task", "witness")
 SEEDS = 60
 
+pytestmark = pytest.mark.timeout(300)
+"""The first of them compiles."""
+
 
 @pytest.fixture(scope="module")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -45,7 +48,6 @@ def test_call_centres_end_as_the_model_says(surroundings: dict[str, str]) -> Non
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@pytest.mark.timeout(300)
 def test_the_tests_of_what_is_compiled_hold(surroundings: dict[str, str]) -> None:
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     words += [f"tests/test_{name}.py" for name in TESTS]
