@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from events.digits import Number
+
 Fields = dict[str, Any]
 
 FIELDS_MAX: Final = 200
@@ -72,11 +74,11 @@ def _patient_json(text: str) -> Fields | None:
     return found if isinstance(found, dict) else None
 
 
-def _bounded(digits: str) -> float:
+def _bounded(digits: str) -> Number:
     return int(digits) if len(digits) <= NUMBER_DIGITS_MAX else float("nan")
 
 
-def _unbounded(_word: str) -> float:
+def _unbounded(_word: str) -> Number:
     """NaN and the infinities: there was a value, and it cannot be read."""
     return float("nan")
 

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from events import printed_dates
+from events.digits import Number
 from events.pbx import DateOrder, Pbx
 from events.printed_dates import Printed
 
@@ -55,7 +56,7 @@ _NUMBER_CHARACTERS_MAX: Final = 22
 
 
 def read(
-    value: str | float, received_at: datetime, pbx: Pbx, *, says_utc: bool, like: Read | None = None
+    value: str | Number, received_at: datetime, pbx: Pbx, *, says_utc: bool, like: Read | None = None
 ) -> Read | Missing | None:
     """The date in `value`, `Missing` for the year 0001, null when it is no date.
 
@@ -86,7 +87,7 @@ def exact(value: str) -> Read | Missing | None:
         return None
 
 
-def readings(value: str | float, pbx: Pbx, *, says_utc: bool) -> list[Read] | Missing:
+def readings(value: str | Number, pbx: Pbx, *, says_utc: bool) -> list[Read] | Missing:
     """Every way to read `value`, likeliest first; empty when it is no date."""
     if isinstance(value, str):
         number = _number(value)
@@ -98,7 +99,7 @@ def readings(value: str | float, pbx: Pbx, *, says_utc: bool) -> list[Read] | Mi
     return [Read(at, None, Zone.SENT)] if isinstance(at, datetime) else at or []
 
 
-def _number(text: str) -> float | None:
+def _number(text: str) -> Number | None:
     """The count in a text that is nothing but one; null for ``20250716143000``, which is a printed date."""
     bare = text.strip()
     if len(bare) > _NUMBER_CHARACTERS_MAX or not bare.isascii() or not bare[-1:].isdigit():
@@ -109,7 +110,7 @@ def _number(text: str) -> float | None:
     return float(bare) if fraction else int(whole)
 
 
-def _counted(count: float) -> datetime | Missing | None:
+def _counted(count: Number) -> datetime | Missing | None:
     """Seconds or milliseconds since 1970, or .NET's milliseconds or ticks since the year 0001."""
     if count in {0, _YEAR_ONE_S, _YEAR_ONE_S * 1_000}:
         return Missing.YEAR_ONE

@@ -1,6 +1,10 @@
-"""Decimal digits of any script as ASCII digits."""
+"""Decimal digits of any script as ASCII digits; and what a number is that a body holds."""
 
 import unicodedata
+
+Number = int | float
+"""As it was sent. Not `float`, of which compiled code makes a float in any case: a count of .NET's ticks, or a call id
+of 17 digits, would lose its last ones."""
 
 
 def to_ascii(text: str) -> str:

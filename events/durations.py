@@ -33,7 +33,7 @@ _SIXTY = frozenset(f"{number:02}" for number in range(60))
 _UNIT_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
-def read(value: str | float) -> int | None:
+def read(value: str | digits.Number) -> int | None:
     """Whole seconds, or null when `value` is no duration; a negative one is none."""
     if isinstance(value, str):
         return _read_text(value) if len(value) <= CHARACTERS_MAX else None

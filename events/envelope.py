@@ -108,9 +108,9 @@ def encode_json(identity: str, pbx: str, kind: Type, time: datetime) -> list[tup
     ]
 
 
-def decode(headers: Iterable[tuple[str, bytes]]) -> Envelope:
+def decode(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
     """The envelope in `headers` (unknown ones are ignored); raises EnvelopeError with what is wrong."""
-    found = dict(headers)
+    found = {name: value for name, value in headers if value is not None}  # one without a value is none
     try:
         sequence = found.get("ingest_sequence")
         ingest = found.get("ingest")
@@ -127,8 +127,6 @@ def decode(headers: Iterable[tuple[str, bytes]]) -> Envelope:
                 None if sequence is None else int(sequence),
             ),
         )
-    except AttributeError:  # a header without a value is none, and these four must be there
-        return decode((name, value) for name, value in found.items() if value is not None)
     except KeyError as missing:
         message = f"header {missing} is missing"
         raise EnvelopeError(message) from None

@@ -14,6 +14,8 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from events.digits import Number
+
 TEXT_CHARACTERS_MAX: Final = 256
 """The longest call id, extension, e-mail, number, date or duration."""
 URL_CHARACTERS_MAX: Final = 2_048
@@ -69,7 +71,7 @@ class Field(NamedTuple):
     """A field as it arrived: the key as sent, the cleaned value (null unless `state` is `READ`)."""
 
     key: str | None
-    value: str | int | float | None
+    value: str | Number | None
     state: State
     rank: int
 
@@ -210,7 +212,7 @@ def _field(key: str, value: object, place: _Place) -> Field:
     return Field(key, cleaned, State.READ, place.rank)
 
 
-def _number(value: object) -> int | float | State:
+def _number(value: object) -> Number | State:
     if value is None:
         return State.MISSING
     if isinstance(value, bool) or not isinstance(value, int | float):

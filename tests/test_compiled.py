@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 
 from deploy.compiled import MODULES
+from tests import odd_records
 from tests.replaying import replayed
 
 ROOT = Path(__file__).parent.parent
-TESTS = ("changelog", "dates", "durations", "numbers", "pairing", "reading", "scenarios", "task", "witness")
+TESTS = (
+    *("backfill", "changelog", "dates", "durations", "events_contract", "live_time", "numbers", "pairing", "reading"),
+    *("scenarios", "task", "witness"),
+)
 SEEDS = 60
+ODD_RECORDS = 1_500
 
 pytestmark = pytest.mark.timeout(300)
 """The first of them compiles."""
@@ -36,10 +41,22 @@ def test_every_module_that_is_named_is_compiled(surroundings: dict[str, str]) ->
     assert [Path(one).suffix for one in done.stdout.split()] == [".so"] * len(modules)
 
 
+@pytest.mark.parametrize("name", MODULES["events"])
+def test_nothing_that_reads_a_body_makes_a_float_of_a_whole_number(name: str) -> None:
+    signatures = re.findall(r"^ *def .*?:$", (ROOT / f"events/{name}.py").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert not [one for one in signatures if re.search(r"\bfloat\b", one)], "see events.digits.Number"
+
+
 def test_a_log_leads_to_the_same_bytes(surroundings: dict[str, str]) -> None:
     words = [sys.executable, "-m", "tests.replaying", "0"]
     done = subprocess.run(words, env=surroundings, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == replayed()
+
+
+def test_odd_records_lead_to_the_same_bytes(surroundings: dict[str, str]) -> None:
+    words = [sys.executable, "-m", "tests.odd_records", "7", str(ODD_RECORDS)]
+    done = subprocess.run(words, env=surroundings, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == odd_records.digest(7, ODD_RECORDS), done.stderr[-3000:]
 
 
 def test_call_centres_end_as_the_model_says(surroundings: dict[str, str]) -> None:
@@ -49,7 +66,7 @@ def test_call_centres_end_as_the_model_says(surroundings: dict[str, str]) -> Non
 
 
 def test_the_tests_of_what_is_compiled_hold(surroundings: dict[str, str]) -> None:
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=append"]
     words += [f"tests/test_{name}.py" for name in TESTS]
     done = subprocess.run(words, env=surroundings, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
