@@ -35,13 +35,14 @@ listed is kept. What it writes is 2 until a PBX has given a list, so that the re
 It grows with each change that the release before cannot read, so that such a release refuses in a sentence.
 """
 BEFORE_LISTS: Final = 2
-HEAD: Final = struct.Struct(">B20sII")
+HEAD: Final = struct.Struct(">B20s4s4s")
 """State; since when it is that (8 bytes, µs of live time) and session id (12 bytes); the agent's and party's names."""
 OPEN: Final = ord("O")
 SUPERSEDED: Final = ord("S")
 """Open, and a grace runs or the PBX has listed it: when it is due is not told by the head alone."""
 CLOSED: Final = ord("C")
-NO_PARTY: Final = 0
+NAME_BYTES: Final = 4
+NO_PARTY: Final = bytes(NAME_BYTES)
 EARLIER_CALL: Final = b'["call",'
 """How the value of a call began before there was a head."""
 SESSION_ID_CHARACTERS: Final = 24
@@ -93,14 +94,19 @@ def position_key(partition: int) -> bytes:
     return f"_partition/{partition}".encode()
 
 
-def agent_name(key: str, agent: str) -> int:
-    """A number for an agent of a record key (see `calls.agent_of`); others may have the same one."""
-    return zlib.crc32(f"{key}\0{agent}".encode())
+def agent_name(key: str, agent: str) -> bytes:
+    """A name for an agent of a record key (see `calls.agent_of`); others may have the same one."""
+    return _name(key, agent)
 
 
-def party_name(key: str, number: str) -> int:
-    """A number for an external party of a record key (see `calls.number_name`); others may have the same one."""
-    return zlib.crc32(f"{key}\0{number}".encode()) or NO_PARTY + 1
+def party_name(key: str, number: str) -> bytes:
+    """A name for an external party of a record key (see `calls.number_name`); others may have the same one."""
+    name = _name(key, number)
+    return b"\0\0\0\1" if name == NO_PARTY else name
+
+
+def _name(key: str, of: str) -> bytes:
+    return zlib.crc32(f"{key}\0{of}".encode()).to_bytes(NAME_BYTES, "big")
 
 
 def _head(call: Call) -> bytes:

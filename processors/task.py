@@ -38,7 +38,6 @@ SEQUENCE_MAX = 2**64 - 1
 
 RESTORED_SLICE: Final = 2_000
 """Values of the changelog taken in in one go: a few ms."""
-_SESSION_ID: Final = slice(-SESSION_ID_CHARACTERS, None)
 _WEBHOOK: Final = Type.WEBHOOK_RECEIVED
 _new: Final = tuple.__new__
 
@@ -150,15 +149,16 @@ class Task:
 
     def restore_all(self, records: Iterable[ChangelogRecord]) -> None:
         """Take changelog records, in the order of the log; only the last one of each key will be looked at."""
-        calls = self._calls.unread.values
+        calls, facts = self._calls.unread.values, self._facts
         for record in records:
-            key, value = record.key, record.value
+            key: bytes = record.key
+            value: bytes | None = record.value
             if value is None:
-                calls.pop(key[_SESSION_ID], None)
-            elif value[:1] != b"[" or value.startswith(changelog.EARLIER_CALL):
-                calls[key[_SESSION_ID]] = value
+                calls.pop(key[-SESSION_ID_CHARACTERS:], None)
+            elif value.startswith(b"[") and not value.startswith(changelog.EARLIER_CALL):
+                facts[key] = value
             else:
-                self._facts[key] = value
+                calls[key[-SESSION_ID_CHARACTERS:]] = value
 
     def restored(self) -> None:
         """End of the changelog: take it in; raises ChangelogError for a record that is not ours."""

@@ -15,7 +15,7 @@ from tests.replaying import replayed
 ROOT = Path(__file__).parent.parent
 TESTS = (
     *("backfill", "changelog", "dates", "durations", "events_contract", "live_time", "numbers", "pairing", "reading"),
-    *("scenarios", "task", "witness"),
+    *("scenarios", "task", "unread", "witness"),
 )
 SEEDS = 60
 ODD_RECORDS = 1_500
