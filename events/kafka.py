@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 from pydantic import Field, SecretStr
 
@@ -27,6 +27,27 @@ Options = dict[str, Any]
 
 DISCARD_TIMEOUT_S = 2.0
 ADMIN_TIMEOUT_MS = 10_000
+
+
+_send: Final = AIOKafkaConnection.send
+
+
+def _send_or_break(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
+    """Send as aiokafka does; raises KafkaConnectionError when the transport was closed a moment before.
+
+    uvloop raises a RuntimeError there, asyncio nothing, and aiokafka takes no account of it: the task that renews a
+    client's metadata ended so at one of some twenty kills of a broker, and whoever waited for it, as a group does to
+    find its coordinator, waited until the process ended.
+    """
+    try:
+        return _send(connection, *arguments, **options)
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        message = f"Connection at {connection.host}:{connection.port} broken: {error}"
+        raise KafkaConnectionError(message) from error
+
+
+AIOKafkaConnection.send = _send_or_break
 
 
 class SecurityProtocol(StrEnum):
