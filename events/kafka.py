@@ -6,8 +6,9 @@ Options are those of aiokafka 0.14. What they rest on was measured: see the READ
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,25 +30,28 @@ DISCARD_TIMEOUT_S = 2.0
 ADMIN_TIMEOUT_MS = 10_000
 
 
-_send: Final = AIOKafkaConnection.send
-
-
-def _send_or_break(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
-    """Send as aiokafka does; raises KafkaConnectionError when the transport was closed a moment before.
+def _or_break(send: Callable[..., Any]) -> Callable[..., Any]:
+    """One of aiokafka's ways to send, which raises KafkaConnectionError when the transport was closed a moment before.
 
     uvloop raises a RuntimeError there, asyncio nothing, and aiokafka takes no account of it: the task that renews a
     client's metadata ended so at one of some twenty kills of a broker, and whoever waited for it, as a group does to
     find its coordinator, waited until the process ended.
     """
-    try:
-        return _send(connection, *arguments, **options)
-    except RuntimeError as error:
-        connection.close(reason=CloseReason.CONNECTION_BROKEN)
-        message = f"Connection at {connection.host}:{connection.port} broken: {error}"
-        raise KafkaConnectionError(message) from error
+
+    @wraps(send)
+    def sending(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
+        try:
+            return send(connection, *arguments, **options)
+        except RuntimeError as error:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            message = f"Connection at {connection.host}:{connection.port} broken: {error}"
+            raise KafkaConnectionError(message) from error
+
+    return sending
 
 
-AIOKafkaConnection.send = _send_or_break
+AIOKafkaConnection.send = _or_break(AIOKafkaConnection.send)
+AIOKafkaConnection._send_sasl_token = _or_break(AIOKafkaConnection._send_sasl_token)  # noqa: SLF001 - while it logs in
 
 
 class SecurityProtocol(StrEnum):
