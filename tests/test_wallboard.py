@@ -198,6 +198,9 @@ async def test_the_board_is_accessible_in_light_and_dark_and_speaks_three_langua
             await open_board(page, f"{shared_system.board}", f"{site}&lang={language}")
             await expect(page.locator("#open-title")).to_have_text(title)
             await expect(page.locator("html")).to_have_attribute("lang", language)
+            await expect(page.locator("#last tr")).to_have_count(4)
+            fits = "(table) => table.scrollWidth <= table.parentElement.clientWidth"
+            assert await page.locator(".last table").evaluate(fits), "the links to the recordings are cut off"
         words = [await page.evaluate(PATHS, language) for language in LANGUAGES]
         assert words[0] == words[1] == words[2], "every language has every word"
 
