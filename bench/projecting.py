@@ -1,6 +1,8 @@
 """Projected events per second (consume, fold, rows and offsets in one commit), against bare upserts of its rows."""
 
 import asyncio
+import sqlite3
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -8,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -18,12 +21,14 @@ from events.memory import collect_garbage_seldom
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.task import InputRecord
+from projections.app import SWITCH_S
 from projections.feeds import Feeds
 from projections.folding import Advance, Rows
 from projections.projector import Projector
 from projections.settings import ProjectionsSettings
-from projections.store import Store, open_store
+from projections.store import Store, open_store, prepare_sqlite
 from projections.stream import Stream
+from projections.upserts import Given
 from projections.views import Views
 from tests import postgres
 from tests.builders import Log, end, run, start
@@ -32,7 +37,10 @@ from tests.system import append, kafka_environment
 CALLS = 12_000
 ROUNDS = 3
 BATCH = 1_000
-Written = list[tuple[Rows, list[Advance]]]
+BARE_OFFSET = (
+    "INSERT INTO offsets VALUES ('bare', $1, $2, NULL)"
+    " ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset"
+)
 
 
 def records() -> list[InputRecord]:
@@ -47,16 +55,17 @@ def records() -> list[InputRecord]:
 
 async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
     """On SQLite, where everything is in this process; the same with a client on the event stream; on PostgreSQL."""
+    sys.setswitchinterval(SWITCH_S)
     collect_garbage_seldom()
     events = records()
     await append(kafka, events, kafka.topic_set.call_sessions)
     lines: list[Line] = []
     for what, clients in (("SQLite", 0), ("SQLite, one event stream", 1)):
-        urls = [sqlite(folder / f"{what}-{number}.sqlite") for number in range(2 * ROUNDS)]
+        urls = [sqlite(folder / f"{what}-{number}.sqlite") for number in range(3 * ROUNDS)]
         lines += await _rounds(kafka, len(events), what, urls, clients)
     with postgres.server() as server:
         async with AsyncExitStack() as stack:
-            urls = [await stack.enter_async_context(database(server)) for _ in range(2 * ROUNDS)]
+            urls = [await stack.enter_async_context(database(server)) for _ in range(3 * ROUNDS)]
             lines += await _rounds(kafka, len(events), "PostgreSQL", urls, 0)
     return lines
 
@@ -68,16 +77,36 @@ def sqlite(path: Path) -> URL:
 
 async def _rounds(kafka: KafkaSettings, count: int, what: str, urls: Sequence[URL], clients: int) -> list[Line]:
     """Rounds in turn, each on a fresh database; the bare side writes the rows that ours wrote, in as many commits."""
-    rates, costs = [], []
-    for url, bare_url in zip(urls[::2], urls[1::2], strict=True):
+    rates, driven, costs = [], [], []
+    for url, bare_url, driver_url in zip(urls[::3], urls[1::3], urls[2::3], strict=True):
         ours = await _ours(kafka, url, count, clients)
         bare = await _bare(bare_url, ours.written)
+        alone = await _driver(driver_url, ours.written)
         rates.append((1 / ours.event_s, 1 / bare.event_s))
+        driven.append((1 / ours.event_s, 1 / alone.event_s))
         costs.append((ours.event_cpu_s * 1e6, bare.event_cpu_s * 1e6))
     return [
         compared(f"projected events, {what} (bare: upserts)", "/s", rates),
+        compared(f"the same, {what} (bare: the driver alone)", "/s", driven),
         compared(f"CPU of an event, {what} (bare: its upserts)", "µs", costs),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit wrote, as the driver takes it and as it was folded."""
+
+    given: Given
+    rows: Rows
+    steps: list[Advance]
+
+    @property
+    def end(self) -> int:
+        """The next offset, of the one partition that there is."""
+        return self.steps[-1].position.next_offset
+
+
+Written = list[Batch]
 
 
 @dataclass(slots=True)
@@ -96,6 +125,7 @@ class Recorded(Store):
         """Nothing yet."""
         super().__init__(engine, topic)
         self.written: Written = []
+        self._given: list[tuple[Given, Rows]] = []
         self.committed: asyncio.Queue[int] = asyncio.Queue()
 
     @asynccontextmanager
@@ -104,13 +134,19 @@ class Recorded(Store):
         async with super().writing() as connection:
             yield connection
         if self.written:
-            self.committed.put_nowait(self.written[-1][1][-1].position.next_offset)
+            self.committed.put_nowait(self.written[-1].end)
 
-    async def put(self, connection: AsyncConnection, rows: Rows, steps: Iterable[Advance]) -> None:
+    def given(self, rows: Rows) -> Given:
+        """As the store does."""
+        given = super().given(rows)
+        self._given.append((given, rows))
+        return given
+
+    async def put(self, connection: AsyncConnection, given: Given, steps: Iterable[Advance]) -> None:
         """As the store does."""
         kept = list(steps)
-        self.written.append((rows, kept))
-        await super().put(connection, rows, kept)
+        self.written.append(Batch(given, next(rows for one, rows in self._given if one is given), kept))
+        await super().put(connection, given, kept)
 
 
 class Watch:
@@ -158,14 +194,54 @@ async def _read(messages: AsyncIterator[bytes]) -> None:
 
 
 async def _bare(url: URL, written: Written) -> Side:
-    """The same rows, made beforehand, in the same transactions, and nothing else."""
+    """The same rows, made beforehand, in the same transactions, by SQLAlchemy's ``execute(upsert, rows)``."""
     store = await open_store(url, "bare")
     watch = Watch(0)
-    for number, (rows, steps) in enumerate(written):
+    for batch in written:
         async with store.writing() as connection:
-            await store.put(connection, rows, steps)
-        if number == 0:
-            watch = Watch(steps[-1].position.next_offset)
-    side = watch.side(written[-1][1][-1].position.next_offset, [])
+            tables = batch.rows.calls, batch.rows.revisions, batch.rows.agents
+            for upsert, rows in zip(store.upserts, tables, strict=True):
+                await connection.execute(upsert.statement, rows)
+            await store.advance(connection, batch.steps)
+        if batch is written[0]:
+            watch = Watch(batch.end)
+    side = watch.side(written[-1].end, [])
     await store.close()
     return side
+
+
+async def _driver(url: URL, written: Written) -> Side:
+    """The same once more, by the database's driver alone and on no thread of its own."""
+    store = await open_store(url, "bare")
+    await store.close()
+    sqls = [upsert.sql for upsert in store.upserts]
+    put = _with_sqlite3 if store.engine.dialect.name == "sqlite" else _with_asyncpg
+    watch = Watch(0)
+    async for batch in put(url, sqls, written):
+        if batch is written[0]:
+            watch = Watch(batch.end)
+    return watch.side(written[-1].end, [])
+
+
+async def _with_sqlite3(url: URL, sqls: Sequence[str], written: Written) -> AsyncIterator[Batch]:
+    connection = sqlite3.connect(str(url.database), isolation_level=None)
+    prepare_sqlite(connection.cursor())
+    for batch in written:
+        connection.execute("BEGIN IMMEDIATE")
+        for sql, rows in zip(sqls, batch.given, strict=True):
+            connection.executemany(sql, rows)
+        connection.execute("REPLACE INTO offsets VALUES ('bare', 0, ?, NULL)", (batch.end,))
+        connection.execute("COMMIT")
+        yield batch
+    connection.close()
+
+
+async def _with_asyncpg(url: URL, sqls: Sequence[str], written: Written) -> AsyncIterator[Batch]:
+    connection = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    for batch in written:
+        async with connection.transaction():
+            for sql, rows in zip(sqls, batch.given, strict=True):
+                await connection.executemany(sql, rows)
+            await connection.execute(BARE_OFFSET, 0, batch.end)
+        yield batch
+    await connection.close()

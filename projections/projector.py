@@ -43,6 +43,7 @@ from projections.forgetting import NOBODY, Forgotten
 from projections.settings import ProjectionsSettings
 from projections.store import ForeignWriterError, Store
 from projections.stream import Stream
+from projections.upserts import Given
 from projections.views import Views
 
 FETCH_TIMEOUT_MS: Final = 200
@@ -51,8 +52,9 @@ MIRROR_TIMEOUT_S: Final = 10.0
 MIRROR_S: Final = 1.0
 BEHIND_RECORDS_MIN: Final = 100
 """Smaller batches wait for the database: a record would only wait for two transactions in place of one."""
-SLICE_RECORDS: Final = 50
-"""So many are read at a time while the database writes: its driver wants the loop, too."""
+SLICE_RECORDS: Final = 20
+"""So many are read at a time while the database writes: between two of its statements its driver wants the loop, for
+three turns of it."""
 LAST_BATCH_S: Final = 1.0
 """How long the end waits for a batch that is being written; it comes again at the next start."""
 
@@ -72,6 +74,7 @@ class _Batch:
     forgotten: Forgotten
     fold: Fold
     rows: Rows
+    given: Given
 
 
 class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -263,12 +266,12 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             folding.take(fresh[begin : begin + SLICE_RECORDS])
             if self._behind is not None:
                 await asyncio.sleep(0)
-        done = folding.fold()
-        return _Batch(message, run, fresh, forgotten, done, self._rows(done))
+        return _Batch(message, run, fresh, forgotten, *self._rows(folding.fold()))
 
-    def _rows(self, batch: Fold) -> Rows:
+    def _rows(self, done: Fold) -> tuple[Fold, Rows, Given]:
         zones = {name: pbx.zone for name, pbx in self._views.pbxs.items()}
-        return rows_of(batch, zones, zones[DEFAULT_PBX])
+        rows = rows_of(done, zones, zones[DEFAULT_PBX])
+        return done, rows, self._store.given(rows)
 
     async def _write_at_last(self, batch: _Batch) -> None:
         """However often it takes."""
@@ -351,21 +354,20 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             if generation != self._generation:
                 self._forgotten = await self._store.forgotten_in(connection)
                 self._generation = generation
-            done, rows = self._as_it_stands(batch)
+            done, rows, given = self._as_it_stands(batch)
             self._attempted = {step.partition: step.position for step in done.steps}
-            await self._store.put(connection, rows, done.steps)
+            await self._store.put(connection, given, done.steps)
             change = await self._change(connection, done, rows) if done.last and self._stream.is_heard else None
         self._positions |= self._attempted
         self._attempted = {}
         return done, change
 
-    def _as_it_stands(self, batch: _Batch) -> tuple[Fold, Rows]:
+    def _as_it_stands(self, batch: _Batch) -> tuple[Fold, Rows, Given]:
         """The batch folded from where we are, without whom was forgotten: mostly as it was folded already."""
         follows = all(step.expected == self._position(step.partition).next_offset for step in batch.fold.steps)
         if follows and batch.forgotten is self._forgotten:
-            return batch.fold, batch.rows
-        again = fold(_from(self._positions, batch.records), self._positions, self._forgotten)
-        return again, self._rows(again)
+            return batch.fold, batch.rows, batch.given
+        return self._rows(fold(_from(self._positions, batch.records), self._positions, self._forgotten))
 
     async def _change(self, connection: AsyncConnection, batch: Fold, rows: Rows) -> dict[str, Any]:
         keys = [(row["pbx"], row["extension"]) for row in rows.agents]

@@ -171,11 +171,11 @@ class _Rebuild:
             if within is None:
                 began = time.monotonic()
                 async with self._version.writing() as connection:
-                    await self._version.put(connection, rows, batch.steps)
+                    await self._version.put(connection, self._version.given(rows), batch.steps)
                 if self._live.engine.dialect.name == "sqlite":
                     await asyncio.sleep(time.monotonic() - began)  # its one writer is the service, too
             else:
-                await self._version.put(within, rows, batch.steps)
+                await self._version.put(within, self._version.given(rows), batch.steps)
             positions |= {step.partition: step.position for step in batch.steps}
             self._progress.done += sum(step.position.next_offset - step.expected for step in batch.steps)
         await self._step_over(positions, target, within)

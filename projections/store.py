@@ -21,16 +21,13 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    case,
     delete,
     event,
     insert,
-    or_,
     select,
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -38,13 +35,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from events import times
 from events.away import AwayError
 from events.settings import ConfigurationError
-from projections.call_log import Row
 from projections.folding import Advance, Position, Rows
 from projections.forgetting import Entry, Forgotten
 from projections.migrating import EncodingError, UnknownSchemaError, migrate
 from projections.one_visit import connected
 from projections.reached import is_away, reason_of
 from projections.tables import LIVE, Version, beside, forgotten, meta
+from projections.upserts import Given, Insert, insert_of, upserts_of
 
 IMMEDIATE: Final = "callstream_immediate"
 
@@ -58,11 +55,6 @@ KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TC
 BUSY_TIMEOUT_S: Final = 30
 """Several processes that start at once migrate one after the other."""
 WAL_RETRY_S: Final = 0.05
-
-Upsert = postgresql.Insert | sqlite.Insert
-
-_MAIL_COLUMNS: Final = ("email", "email_at", "email_call")
-_LAST_COLUMNS: Final = ("last_at", "last_call", "partition")
 
 
 class ForeignWriterError(Exception):
@@ -104,10 +96,7 @@ class Store:
         # Built once: building a statement anew takes longer than running it.
         self._advance = _advance_in(version.offsets)
         self._all_offsets = select(version.offsets).where(version.offsets.c.topic == topic)
-        self._upsert = upsert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
-        self._put_calls = _newer_call_wins(upsert(version.calls))
-        self._put_revisions = upsert(version.revisions).on_conflict_do_nothing()
-        self._put_agents = _newer_agent_wins(upsert(version.agents))
+        self.upserts = upserts_of(version, engine.dialect)
 
     async def prepare(self) -> None:
         """Bring the tables to this release's schema.
@@ -225,30 +214,20 @@ class Store:
                 raise ForeignWriterError(message)
             await connection.execute(insert(offsets).values(topic=self._topic, partition=step.partition, **values))
 
-    async def put(self, connection: AsyncConnection, rows: Rows, steps: Iterable[Advance]) -> None:
-        """A batch: its rows and its steps."""
-        await self.put_calls(connection, rows.calls)
-        await self.put_revisions(connection, rows.revisions)
-        await self.put_agents(connection, rows.agents)
-        await self.advance(connection, steps)
+    def given(self, rows: Rows) -> Given:
+        """A batch's rows as the driver takes them: without the database, so it can be done before its turn comes."""
+        tables = rows.calls, rows.revisions, rows.agents
+        return [upsert.given(table) for upsert, table in zip(self.upserts, tables, strict=True)]
 
-    async def put_calls(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
-        """Write call rows, one per session at the most; a lower or equal revision changes nothing."""
-        if rows:
-            await connection.execute(self._put_calls, rows)
+    async def put(self, connection: AsyncConnection, given: Given, steps: Iterable[Advance]) -> None:
+        """A batch: its rows and its steps.
 
-    async def put_revisions(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
-        """Write session events as they came; one that is there already stays."""
-        if rows:
-            await connection.execute(self._put_revisions, rows)
-
-    async def put_agents(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
-        """Write agents, one row per agent at the most.
-
-        The newest call is the last one, and the newest that names an e-mail gives it, in whatever order they come.
+        A call's lower or equal revision changes nothing, nor does an event that is there already. An agent's newest
+        call is the last one, and the newest that names an e-mail gives it, in whatever order they come.
         """
-        if rows:
-            await connection.execute(self._put_agents, rows)
+        for upsert, table in zip(self.upserts, given, strict=True):
+            await upsert.execute(connection, table)
+        await self.advance(connection, steps)
 
     async def keep_calls(self, connection: AsyncConnection, other: Version, ids: Sequence[str]) -> int:
         """Take from another version what is missing here of these sessions; how many calls that were."""
@@ -263,10 +242,10 @@ class Store:
         rows = select(other.agents).where(other.agents.c.partition.in_(partitions))
         await connection.execute(self._insert_missing(self.version.agents, rows))
 
-    def _insert_missing(self, table: Table, rows: Select[Any]) -> Upsert:
+    def _insert_missing(self, table: Table, rows: Select[Any]) -> Insert:
         # SQLite's parser wants a WHERE between SELECT and ON CONFLICT; these have one.
         names = [column.name for column in table.c]
-        return self._upsert(table).from_select(names, rows).on_conflict_do_nothing()
+        return insert_of(self.engine.dialect)(table).from_select(names, rows).on_conflict_do_nothing()
 
 
 def _advance_in(offsets: Table) -> Update:
@@ -279,24 +258,6 @@ def _advance_in(offsets: Table) -> Update:
         )
         .values(next_offset=bindparam("next_offset"), stream_time=bindparam("stream_time"))
     )
-
-
-def _newer_call_wins(statement: Upsert) -> Upsert:
-    columns = statement.table.c
-    new = {column.name: statement.excluded[column.name] for column in columns if column.name != "session_id"}
-    return statement.on_conflict_do_update(
-        index_elements=["session_id"], set_=new, where=statement.excluded.revision > columns.revision
-    )
-
-
-def _newer_agent_wins(statement: Upsert) -> Upsert:
-    new, old = statement.excluded, statement.table.c
-    newer = or_(new.last_at > old.last_at, and_(new.last_at == old.last_at, new.last_call >= old.last_call))
-    same_call = and_(new.email_at == old.email_at, new.email_call >= old.email_call)
-    mailed = and_(new.email.is_not(None), or_(old.email.is_(None), new.email_at > old.email_at, same_call))
-    changes = {name: case((mailed, new[name]), else_=old[name]) for name in _MAIL_COLUMNS}
-    changes |= {name: case((newer, new[name]), else_=old[name]) for name in _LAST_COLUMNS}
-    return statement.on_conflict_do_update(index_elements=["pbx", "extension"], set_=changes)
 
 
 _LOCK_TIMEOUT: Final = text("select set_config('lock_timeout', :span, true)")
@@ -312,7 +273,7 @@ def store_at(url: URL, topic: str) -> Store:
         event.listen(engine.sync_engine, "connect", _notice_when_the_server_is_gone)
         return Store(engine, topic)
     engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
-    _prepare_sqlite(engine)
+    _prepare_sqlite_engine(engine)
     return Store(engine, topic)
 
 
@@ -349,7 +310,15 @@ def _use_wal(cursor: Any) -> None:
             return
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
+def prepare_sqlite(cursor: Any) -> None:
+    """What a connection to the file is used with."""
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+    _use_wal(cursor)
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA secure_delete=ON")  # what is forgotten is not left in the file
+
+
+def _prepare_sqlite_engine(engine: AsyncEngine) -> None:
     """WAL, so that readers and the writer do not wait for each other; and BEGIN IMMEDIATE for whoever writes."""
 
     @event.listens_for(engine.sync_engine, "do_connect")
@@ -360,10 +329,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
-        _use_wal(cursor)
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA secure_delete=ON")  # what is forgotten is not left in the file
+        prepare_sqlite(cursor)
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")

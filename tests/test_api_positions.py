@@ -16,7 +16,7 @@ from events.metrics import Metrics
 from events.session import Status
 from projections.api import Api, application
 from projections.call_log import Told, row_of
-from projections.folding import Advance, Position, agent_rows
+from projections.folding import Advance, Position, Rows, agent_rows
 from projections.settings import ProjectionsSettings
 from projections.store import Store
 from projections.stream import Stream
@@ -110,5 +110,4 @@ async def test_no_answer_mixes_two_positions(store: Store, tmp_path: Path) -> No
 
 async def _put_within(store: Store, connection: Any, told: Told) -> None:
     row = row_of(told, ZONES, ZONES["default"])
-    await store.put_calls(connection, [row])
-    await store.put_agents(connection, agent_rows([row]))
+    await store.put(connection, store.given(Rows([row], (), agent_rows([row]))), ())

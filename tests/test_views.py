@@ -22,7 +22,7 @@ from projections.facts import AgentKey, Asked, agent_facts
 from projections.feeds import FeedReason, Feeds
 from projections.figures import Tally
 from projections.filters import CallFilter, by_side
-from projections.folding import Advance, Position, agent_rows, revision_rows
+from projections.folding import Advance, Position, Rows, agent_rows, revision_rows
 from projections.settings import ProjectionsSettings
 from projections.store import ForeignWriterError, Store, open_store
 from projections.tables import agents, calls, revisions
@@ -60,9 +60,7 @@ async def put(store: Store, told: list[Told]) -> None:
     """One batch, as the projector writes it."""
     rows = [row_of(one, ZONES, ZONES[DEFAULT_PBX]) for one in folded(told).values()]
     async with store.writing() as connection:
-        await store.put_calls(connection, rows)
-        await store.put_revisions(connection, revision_rows(told))
-        await store.put_agents(connection, agent_rows(rows))
+        await store.put(connection, store.given(Rows(rows, revision_rows(told), agent_rows(rows))), ())
 
 
 async def tables(store: Store) -> list[list[Any]]:
@@ -105,8 +103,8 @@ async def test_rows_and_offset_move_together_or_not_at_all(store: Store) -> None
 
 async def _commit_and_fail(store: Store, told: list[Told]) -> None:
     async with store.writing() as connection:
-        await store.put_calls(connection, [row_of(one, ZONES, ZONES[DEFAULT_PBX]) for one in folded(told).values()])
-        await store.advance(connection, [Advance(0, 0, Position(5, T0))])
+        rows = Rows([row_of(one, ZONES, ZONES[DEFAULT_PBX]) for one in folded(told).values()], (), ())
+        await store.put(connection, store.given(rows), [Advance(0, 0, Position(5, T0))])
         raise RuntimeError
 
 
