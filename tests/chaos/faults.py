@@ -42,7 +42,11 @@ class Faults:
         await self._site.answers(fault.target)
 
     async def _kill_at(self, fault: Fault) -> None:
-        name, point, nth = fault.target.split(" ")
+        async with asyncio.TaskGroup() as group:
+            for one in fault.target.split(" + "):
+                group.create_task(self._kill_one_at(*one.split(" ")))
+
+    async def _kill_one_at(self, name: str, point: str, nth: str) -> None:
         await self._site.stop(name)
         service = self._site.arm(name, point, int(nth))
         try:
@@ -53,7 +57,7 @@ class Faults:
             self._problems.append(f"{name} never came to {point} for the {nth}. time")
         if service.returncode not in {None, -signal.SIGKILL}:
             self._problems.append(f"{name} ended with status {service.returncode} on its way to {point}")
-        self._done[f"at {point} of {name.split('-')[0]}"] += 1
+        self._done[f"at {point} of {name.split('-', maxsplit=1)[0]}"] += 1
         self._site.kill(name)
         self._site.launch(name)
         await self._site.answers(name)

@@ -34,7 +34,8 @@ OF_THREE = ("kill leaders", "kill coordinator", "kill all brokers", "reassign")
 """With three brokers: the node that leads most partitions, the one that decides on transactions, all at once; or a
 partition of each topic moves."""
 CHOSEN = ("database away", "kill at")
-"""Only when chosen: PostgreSQL is away for `--longest` seconds; SIGKILL at a named point, each in turn."""
+"""Only when chosen: PostgreSQL is away for `--longest` seconds; SIGKILL at named points, each in turn, of three
+services at once."""
 
 OF_DISKS = ("power cut", "disk full", "slow disk", "failing sync")
 OF_NETWORK = network.KINDS
@@ -63,9 +64,9 @@ def plan(seed: int, faults: int, *, longest_s: float, brokers: int, only: Sequen
     random.shuffle(kinds)
     while len(kinds) < faults:
         kinds.append(random.choice(possible))
-    points = random.sample(ALL_POINTS, len(ALL_POINTS))
+    points = [random.sample(lane, len(lane)) for lane in POINT_LANES]
     return [
-        _fault(random, kind, longest_s, brokers, points[number % len(points)])
+        _fault(random, kind, longest_s, brokers, [lane[number % len(lane)] for lane in points])
         for number, kind in enumerate(kinds[:faults])
     ]
 
@@ -80,12 +81,16 @@ PAIRS = (
     "sender-ingest",
     "follower-projections",
 )
-ALL_POINTS = tuple(f"{service} {point}" for service in SERVICES for point in POINTS[service.split("-")[0]])
+POINT_LANES = tuple(
+    tuple(f"{service} {point}" for service in lane for point in POINTS[service.split("-")[0]])
+    for lane in (("ingest", "projections-sqlite", "projections-postgres"), ("processors-1",), ("processors-2",))
+)
+"""A fault has one of each, all at once: so many of them meet every point."""
 NTH_MAX = 4
 JUMPS_S = (-7.0, 3.0, 30.0, -90.0, 3600.0, -86_400.0, 86_400.0 * 365 * 3, -86_400.0 * 365 * 3)
 
 
-def _fault(random: Random, kind: str, longest_s: float, brokers: int, point: str) -> Fault:
+def _fault(random: Random, kind: str, longest_s: float, brokers: int, points: Sequence[str]) -> Fault:
     node = f"kafka-{random.randrange(brokers) + 1}"
     spell_s = min(longest_s, random.choice(SPELLS_S))
     pairs = PAIRS if brokers == 1 else (*PAIRS, "brokers")
@@ -98,7 +103,7 @@ def _fault(random: Random, kind: str, longest_s: float, brokers: int, point: str
         **dict.fromkeys(OF_NETWORK, (random.choice(pairs), spell_s)),
         "kill database": ("postgres", spell_s),
         "database away": ("postgres", longest_s),
-        "kill at": (f"{point} {random.randint(1, NTH_MAX)}", 0.0),
+        "kill at": (" + ".join(f"{point} {random.randint(1, NTH_MAX)}" for point in points), 0.0),
         "reassign": (str(random.randrange(PARTITIONS)), 0.0),
         "reset": (random.choice(WAYS), 0.0),
         "lose commit answers": ("processors", 0.0),
