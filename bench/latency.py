@@ -14,6 +14,7 @@ import httpx
 from bench.load import Connection, Measured, request
 from bench.report import Line
 from events.kafka import KafkaSettings, ensure_topics
+from events.session import Status
 from processors.settings import ProcessorsSettings
 from processors.transaction import Transactions
 from tests.builders import Log, run, start, zulu
@@ -23,6 +24,8 @@ RATE = 200
 SECONDS = 20
 WARM_UP_S = 3
 CONNECTIONS = 16
+AGENTS = 150
+OPEN_CALLS = 100
 EVENT = "/webhook/3cx/call-event"
 DRAIN_S = 5
 TRANSACTIONS = 300
@@ -32,7 +35,7 @@ BESIDE_S = 0.05
 
 
 async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
-    """Each webhook is told apart by its call id; warm-up does not count."""
+    """Each webhook is told apart by its call and what became of it; warm-up does not count."""
     floor = await _transactions(kafka)
     system = System(kafka, folder)
     system.start()
@@ -103,11 +106,13 @@ async def _listen(system: System, seen: dict[str, float], listening: asyncio.Eve
             if line.startswith("data: {") and '"call_id"' in line:
                 now = time.perf_counter()
                 for call in json.loads(line[6:]).get("calls", []):
-                    seen.setdefault(call["call_id"], now)
+                    seen.setdefault(f"start {call['call_id']}", now)  # told by its end, too
+                    if call["status"] != Status.OPEN:
+                        seen.setdefault(f"end {call['call_id']}", now)
 
 
 async def _post(system: System, sent: dict[str, float]) -> None:
-    """Evenly spaced, whatever the answers do; half are starts of new calls, half are ends without one."""
+    """Evenly spaced, whatever the answers do; a start and an end in turn, of calls of a second."""
     loop = asyncio.get_running_loop()
     port = int(system.door.rsplit(":", 1)[1])
     clients = [(await loop.create_connection(Connection, "127.0.0.1", port))[1] for _ in range(CONNECTIONS)]
@@ -116,11 +121,15 @@ async def _post(system: System, sent: dict[str, float]) -> None:
         free.put_nowait(client)
 
     async def one(number: int, client: Connection) -> None:
-        now = zulu(datetime.now(UTC))
-        body = {"callId": str(number), "caller": f"+4122{number:07}", "agentExt": str(1000 + number % 150)}
-        kind = {"startTime": now} if number % 2 else {"endUtc": now, "duration": "00:00:05"}
-        sent[str(number)] = time.perf_counter()
-        await client.exchange(request(EVENT, json.dumps({**body, "direction": "Inbound", **kind}).encode()))
+        call, is_end = divmod(number, 2)
+        call -= OPEN_CALLS * is_end
+        if call >= 0:
+            kind = (
+                {"endUtc": zulu(datetime.now(UTC)), "duration": 1} if is_end else {"startTime": zulu(datetime.now(UTC))}
+            )
+            body = {"callId": str(call), "caller": f"+4122{call:07}", "agentExt": str(1000 + call % AGENTS)}
+            sent[f"{'end' if is_end else 'start'} {call}"] = time.perf_counter()
+            await client.exchange(request(EVENT, json.dumps({**body, "direction": "Inbound", **kind}).encode()))
         free.put_nowait(client)
 
     began = time.perf_counter()

@@ -137,7 +137,7 @@ async def _expire(store: Store, retention: Retention, metrics: Metrics) -> None:
 
 
 async def _beat(views: Views, stream: Stream) -> None:
-    """About once a second tell every client how far the feeds are known, and whose wrap-up is over.
+    """About once a second tell every client how far the feeds are known, whose wrap-up is over, and figures owed.
 
     When the state of a feed, what is unknown, the day, or rows by themselves (a rebuild) turn, all is told anew.
     """
@@ -153,9 +153,13 @@ async def _beat(views: Views, stream: Stream) -> None:
                     stream.publish("snapshot", await views.snapshot())
                 else:
                     stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in views.pbx_feeds()]})
-                if over := views.wrapped_up(datetime.now(UTC)):
+                over = views.wrapped_up(datetime.now(UTC))
+                if over or views.owed:
                     async with views.store.reading() as connection:
-                        stream.publish("change", await views.change(connection, [], over))
+                        change = await views.change(connection, [], over)
+                    if change["agents"] or change["figures"]:
+                        stream.publish("change", change)
+                        views.told(change)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("the database does not answer; trying again", error=type(error).__name__)
                 continue

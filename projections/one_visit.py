@@ -3,10 +3,14 @@
 aiosqlite goes there to make a cursor, to execute, to fetch and to close; each time both threads are woken, which on a
 busy machine takes longer than the statement. Here a statement is executed and fetched in one visit, and its cursor is
 closed in the same one when those were all of its rows: what is streamed fetches the rest as it is asked for.
+
+A dozen short statements in a row, as for each small batch of events, are not worth even one visit each: `staying` has
+them executed where they are asked for. Nothing that may wait belongs there: no BEGIN, no COMMIT, no long query.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Self
 
 from aiosqlite.core import Connection
@@ -82,12 +86,28 @@ class Cursor:
 
 
 class _Connection(Connection):
+    stays = False
+
     def cursor(self) -> Cursor:  # type: ignore[override]  # SQLAlchemy only enters what it gets
-        return Cursor(self._execute, self._conn)
+        return Cursor(self._stay if self.stays else self._execute, self._conn)
+
+    async def _stay(self, function: Callable[..., Any], *given: Any) -> Any:
+        return function(*given)
+
+
+@contextmanager
+def staying(connection: Any) -> Iterator[None]:
+    """Until the end of the block what the connection executes is executed by the caller's thread, at once."""
+    connection.stays = True
+    try:
+        yield
+    finally:
+        connection.stays = False
 
 
 def connected(path: str, **options: Any) -> Connection:
     """Like ``aiosqlite.connect``: await it."""
+    options["check_same_thread"] = False  # two threads, never at the same time
     connection = _Connection(lambda: sqlite3.connect(path, cached_statements=STATEMENTS_KEPT, **options), CHUNK_ROWS)
     connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does: a thread that waits must not keep the process
     return connection

@@ -52,6 +52,8 @@ MIRROR_TIMEOUT_S: Final = 10.0
 MIRROR_S: Final = 1.0
 BEHIND_RECORDS_MIN: Final = 100
 """Smaller batches wait for the database: a record would only wait for two transactions in place of one."""
+SHORT_RECORDS_MAX: Final = 32
+"""A smaller batch's statements take less than waking SQLite's thread for each of them."""
 SLICE_RECORDS: Final = 20
 """So many are read at a time while the database writes: between two of its statements its driver wants the loop, for
 three turns of it."""
@@ -328,6 +330,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 self._views.feeds.heard(partition, progress, datetime.now(UTC), time.monotonic())
             if change is not None:
                 self._stream.publish("change", change)
+                self._views.told(change)
             elif done.last:
                 self._stream.skip()
         self._metrics.histogram("commit_seconds").observe(time.monotonic() - began)
@@ -349,7 +352,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 )
 
     async def _transact(self, batch: _Batch) -> tuple[Fold, dict[str, Any] | None]:
-        async with self._store.writing() as connection:
+        async with self._store.writing(is_short=len(batch.records) < SHORT_RECORDS_MAX) as connection:
             generation = await self._store.generation_in(connection)
             if generation != self._generation:
                 self._forgotten = await self._store.forgotten_in(connection)

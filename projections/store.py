@@ -38,7 +38,7 @@ from events.settings import ConfigurationError
 from projections.folding import Advance, Position, Rows
 from projections.forgetting import Entry, Forgotten
 from projections.migrating import EncodingError, UnknownSchemaError, migrate
-from projections.one_visit import connected
+from projections.one_visit import connected, staying
 from projections.reached import is_away, reason_of
 from projections.tables import LIVE, Version, beside, forgotten, meta
 from projections.upserts import Given, Insert, insert_of, upserts_of
@@ -129,14 +129,19 @@ class Store:
             yield connection
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
+    async def writing(self, *, is_short: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end of the block, rolled back when it raises.
 
-        While one lasts nobody is `changing` the views; SQLite has one writer at a time anyway.
+        While one lasts nobody is `changing` the views; SQLite has one writer at a time anyway. `is_short`: of short
+        statements only.
         """
         async with self.engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
             if connection.dialect.name == "postgresql":
                 await connection.execute(_GENERATION.with_for_update(read=True))
+            elif is_short:
+                with staying((await connection.get_raw_connection()).driver_connection):
+                    yield connection
+                return
             yield connection
 
     @asynccontextmanager

@@ -27,6 +27,8 @@ from projections.tables import calls, revisions
 
 SNAPSHOT_CALLS: Final = 50
 LATELY: Final = timedelta(hours=6)
+FIGURES_SHARE: Final = 0.1
+"""Of the time: what counting a day's calls for the event stream may take, which is the longer the more there are."""
 Json = dict[str, Any]
 
 
@@ -45,8 +47,11 @@ class Views:
         """`wrap_up_s`: of PBXs that have none of their own.
 
         `untold`: how often rows turned out to have changed without our clients being told.
+        `owed`: the PBXs whose figures clients are still to be told.
         """
         self.untold = 0
+        self.owed: set[str] = set()
+        self._figures_from_s = 0.0
         self.store = store
         self.feeds = feeds
         self.pbxs = pbxs
@@ -244,12 +249,28 @@ class Views:
             }
 
     async def change(self, connection: AsyncConnection, calls_told: Sequence[Json], keys: Sequence[AgentKey]) -> Json:
-        """What has changed: these calls, these agents, the figures of their PBXs; all as this transaction sees it."""
-        pbxs = {call["pbx"] for call in calls_told} | {pbx for pbx, _ in keys}
+        """What has changed: these calls, these agents, their PBXs' figures; all as this transaction sees it.
+
+        Each change of a busy day would count all its calls anew. That may take a tenth of the time: until then the
+        figures are owed, and told by a later change. Say `told` of what clients were sent.
+        """
+        self.owed |= {call["pbx"] for call in calls_told} | {pbx for pbx, _ in keys}
         agents = await self.agents(connection, keys) if keys else []
         return {
             "calls": list(calls_told),
             "agents": agents,
-            "figures": await self.today(connection, sorted(pbxs)),
+            "figures": await self._figures_in_turn(connection),
             **(await self.store.seen(connection)).stamp(),
         }
+
+    async def _figures_in_turn(self, connection: AsyncConnection) -> list[Json]:
+        began_s = time.monotonic()
+        if began_s < self._figures_from_s:
+            return []
+        found = await self.today(connection, sorted(self.owed))
+        self._figures_from_s = began_s + (time.monotonic() - began_s) / FIGURES_SHARE
+        return found
+
+    def told(self, change: Json) -> None:
+        """Clients were sent this change, and what it tells is no longer owed."""
+        self.owed -= {one["pbx"] for one in change["figures"]}

@@ -23,7 +23,7 @@ from projections.openapi import StreamChange, StreamSnapshot
 from projections.settings import ProjectionsSettings
 from projections.store import open_store
 from projections.stream import Stream, TooManyClientsError
-from projections.views import Views
+from projections.views import FIGURES_SHARE, Views
 from tests.builders import X
 from tests.test_views import put, some_calls
 from tests.waiting import eventually
@@ -164,6 +164,37 @@ async def test_snapshot_and_change_have_the_documented_shapes(tmp_path: Path) ->
         session = snapshot.calls[0].model_dump(mode="json")
         change = await views.change(connection, [session], [(DEFAULT_PBX, "201")])
     assert [agent.extension for agent in StreamChange.model_validate(change).agents] == ["201"]
+    await store.close()
+
+
+async def test_figures_that_take_long_to_count_are_owed_and_told_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"), "sessions")
+    await put(store, some_calls(1))
+    views = Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
+    count, counted = views.today, []
+
+    async def slowly(connection: Any, pbxs: Any = None) -> Any:
+        await asyncio.sleep(0.05)
+        counted.append(pbxs)
+        return await count(connection, pbxs)
+
+    monkeypatch.setattr(views, "today", slowly)
+    async with store.reading() as connection:
+        first = await views.change(connection, [], [(DEFAULT_PBX, "201")])
+        views.told(first)
+        second = await views.change(connection, [], [(DEFAULT_PBX, "202")])
+        views.told(second)
+        assert [len(one["figures"]) for one in (first, second)] == [1, 0], "the second comes too early"
+        assert views.owed == {DEFAULT_PBX}
+        await asyncio.sleep(0.05 / FIGURES_SHARE)
+        third = await views.change(connection, [], [])
+        assert third["figures"] == first["figures"]
+        assert views.owed == {DEFAULT_PBX}, "until clients were sent it"
+        views.told(third)
+    assert not views.owed
+    assert counted == [[DEFAULT_PBX]] * 2
     await store.close()
 
 

@@ -1,7 +1,9 @@
 """What is written by the driver, many rows at once, stands as SQLAlchemy would have written it, row by row."""
 
+import threading
 from datetime import timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import make_url
 
@@ -50,3 +52,22 @@ async def test_a_time_of_another_zone_is_kept_as_the_same_moment(store: Store) -
     ((found,), _, _) = await tables(store)
     assert row["first_received_at"] in found
     assert found[8].utcoffset() == timedelta(0)
+
+
+async def test_a_short_batch_stays_in_the_callers_thread_and_its_commit_does_not(tmp_path: Path) -> None:
+    store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"), "sessions")
+    (row,) = [row_of(one, ZONES, ZONES["default"]) for one in some_calls(1)[:1]]
+    seen: dict[str, set[bool]] = {}
+
+    def note(statement: str) -> None:
+        seen.setdefault(statement.split(" ", 1)[0], set()).add(threading.current_thread() is threading.main_thread())
+
+    for is_short in (True, False):
+        seen.clear()
+        async with store.writing(is_short=is_short) as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.set_trace_callback(note)
+            await store.put(connection, store.given(Rows([row], (), ())), ())
+        assert seen["INSERT"] == {is_short}
+        assert seen["COMMIT"] == {False}
+    await store.close()
