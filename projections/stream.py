@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final
 
 import orjson
@@ -163,14 +164,14 @@ class Stream:
         self._taken[client] = self._number
         joined = self._joined.get((taken, role))
         if joined is None:
-            joined = b"".join(message.to(role) for message in self._waiting if message.number > taken)
+            joined = b"".join(message.to(role) for message in _after(taken, self._waiting))
             self._joined[taken, role] = joined
         return joined
 
     def _drop(self, client: int) -> None:
         """Let the client have what waits for it, and nothing after that."""
         taken = self._taken.pop(client)
-        self._dropped[client] = [message for message in self._waiting if message.number > taken]
+        self._dropped[client] = _after(taken, self._waiting)
 
     def _wake_at(self, at_s: float) -> None:
         """Wake who listens then, or earlier if that is due already."""
@@ -200,8 +201,14 @@ class Stream:
         oldest = self._history[0].number if self._history else self._number + 1
         if last > self._number or last < oldest - 1:
             return None
-        return [message for message in self._history if message.number > last]
+        return _after(last, self._history)
 
     def _message(self, name: str, data: object) -> Message:
         head = f"id: {self._life}-{self._number}\nevent: {name}\ndata: ".encode()
         return Message(self._number, head, data)
+
+
+def _after(number: int, messages: deque[Message]) -> list[Message]:
+    """The newest ones, oldest first; only they are looked at, of however many there are."""
+    newer = takewhile(lambda message: message.number > number, reversed(messages))
+    return [*newer][::-1]
