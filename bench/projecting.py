@@ -225,7 +225,7 @@ async def _driver(url: URL, written: Written) -> Side:
 
 async def _with_sqlite3(url: URL, sqls: Sequence[str], written: Written) -> AsyncIterator[Batch]:
     connection = sqlite3.connect(str(url.database), isolation_level=None)
-    prepare_sqlite(connection.cursor())
+    prepare_sqlite(connection.cursor(), time.sleep)
     for batch in written:
         connection.execute("BEGIN IMMEDIATE")
         for sql, rows in zip(sqls, batch.given, strict=True):

@@ -4,12 +4,12 @@ Views may use the loose durability settings, because offsets roll back together 
 the topic does not give again.
 """
 
+import asyncio
 import secrets
 import socket
 import sqlite3
-import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from events import times
 from events.away import AwayError
@@ -301,24 +302,24 @@ def _notice_when_the_server_is_gone(connection: Any, _record: Any) -> None:
             peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _use_wal(cursor: Any) -> None:
+def _use_wal(cursor: Any, wait: Callable[[float], object]) -> None:
     """Switch the file to WAL; while another process writes, SQLite refuses at once, whatever the busy timeout."""
-    moment, deadline_s = threading.Event(), time.monotonic() + BUSY_TIMEOUT_S
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
                 raise
-            moment.wait(WAL_RETRY_S)
+            wait(WAL_RETRY_S)
         else:
             return
 
 
-def prepare_sqlite(cursor: Any) -> None:
-    """What a connection to the file is used with."""
+def prepare_sqlite(cursor: Any, wait: Callable[[float], object]) -> None:
+    """What a connection to the file is used with; `wait` lets so many seconds pass."""
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
-    _use_wal(cursor)
+    _use_wal(cursor, wait)
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA secure_delete=ON")  # what is forgotten is not left in the file
 
@@ -334,7 +335,8 @@ def _prepare_sqlite_engine(engine: AsyncEngine) -> None:
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself
         cursor = connection.cursor()
-        prepare_sqlite(cursor)
+        # The loop goes on meanwhile: the one who writes may be another connection of this process.
+        prepare_sqlite(cursor, lambda seconds: await_only(asyncio.sleep(seconds)))
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")

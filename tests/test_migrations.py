@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from events.pbx import DEFAULT_PBX
 from events.settings import ConfigurationError
 from projections import migrating
+from projections import store as opening
 from projections.call_log import Told, folded, row_of
 from projections.folding import agent_rows, revision_rows
 from projections.store import Store, open_store
@@ -113,6 +115,30 @@ async def test_a_new_file_to_which_another_process_writes_is_waited_for(tmp_path
     store = await opened(f"sqlite+aiosqlite:///{path}")
     await store.close()
     writer.close()
+
+
+async def test_while_a_new_file_is_waited_for_everything_else_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one who writes to it may be another connection of the same process."""
+    monkeypatch.setattr(opening, "WAL_RETRY_S", 2.0)
+    path, gaps_s = tmp_path / "views.sqlite", []
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.executescript("create table other (x); begin immediate")
+    asyncio.get_running_loop().call_later(0.5, writer.execute, "commit")
+
+    async def tick() -> None:
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(0.02)
+            gaps_s.append(time.monotonic() - began_s)
+
+    ticking = asyncio.create_task(tick())
+    await (await opened(f"sqlite+aiosqlite:///{path}")).close()
+    ticking.cancel()
+    writer.close()
+    assert sum(gaps_s) > 1.5, "it was waited for"
+    assert max(gaps_s) < 1.5
 
 
 @pytest.mark.parametrize(
