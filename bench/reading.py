@@ -112,7 +112,7 @@ async def _measured(kafka: KafkaSettings, folder: Path, url: URL, what: str, lim
     system.start("projections")
     try:
         async with httpx.AsyncClient(base_url=system.board, timeout=60) as client:
-            while not await _answers(client):
+            while not await answers(client):
                 await asyncio.sleep(0.1)
         # A raw one: what the client itself takes is no part of the answer.
         port = int(system.board.rsplit(":", 1)[1])
@@ -130,7 +130,8 @@ def _zone(now: datetime) -> str:
     return "UTC" if now.hour >= NOON_H else "Etc/GMT+12"
 
 
-async def _answers(client: httpx.AsyncClient) -> bool:
+async def answers(client: httpx.AsyncClient) -> bool:
+    """Whether the service is up, its database and Kafka with it."""
     try:
         return (await client.get("/health")).is_success
     except httpx.TransportError:

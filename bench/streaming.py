@@ -5,8 +5,10 @@ import json
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 
+from bench.reading import answers
 from bench.report import Line
 from events.kafka import KafkaSettings
 from processors.task import InputRecord
@@ -37,7 +39,8 @@ async def measure(kafka: KafkaSettings, folder: Path) -> list[Line]:
 
 async def _run(kafka: KafkaSettings, system: System) -> list[Line]:
     port = int(system.board.rsplit(":", 1)[1])
-    await eventually(lambda: _listens(port), timeout_s=60)
+    async with httpx.AsyncClient(base_url=system.board) as asking:
+        await eventually(lambda: answers(asking), timeout_s=60)  # before, a stream is refused
     sent: dict[Change, float] = {}
     taken: list[float] = []
     connected = asyncio.Semaphore(0)
@@ -66,15 +69,6 @@ async def _run(kafka: KafkaSettings, system: System) -> list[Line]:
         Line(what, f"{p50:.0f} / {p99:.0f} ms", f"{LIMIT_MS} ms", f"{p99 / LIMIT_MS:.2f}"),
         Line("cores that the service took for it", f"{cores:.2f}", "-", "-"),
     ]
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def _send(kafka: KafkaSettings, sent: dict[Change, float]) -> int:
