@@ -124,9 +124,8 @@ async def _post(system: System, sent: dict[str, float]) -> None:
         call, is_end = divmod(number, 2)
         call -= OPEN_CALLS * is_end
         if call >= 0:
-            kind = (
-                {"endUtc": zulu(datetime.now(UTC)), "duration": 1} if is_end else {"startTime": zulu(datetime.now(UTC))}
-            )
+            now = zulu(datetime.now(UTC))
+            kind = {"endUtc": now, "duration": 1} if is_end else {"startTime": now}
             body = {"callId": str(call), "caller": f"+4122{call:07}", "agentExt": str(1000 + call % AGENTS)}
             sent[f"{'end' if is_end else 'start'} {call}"] = time.perf_counter()
             await client.exchange(request(EVENT, json.dumps({**body, "direction": "Inbound", **kind}).encode()))

@@ -129,9 +129,9 @@ class Recorded(Store):
         self.committed: asyncio.Queue[int] = asyncio.Queue()
 
     @asynccontextmanager
-    async def writing(self, *, is_short: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
         """As the store does."""
-        async with super().writing(is_short=is_short) as connection:
+        async with super().writing() as connection:
             yield connection
         if self.written:
             self.committed.put_nowait(self.written[-1].end)

@@ -5,7 +5,8 @@ busy machine takes longer than the statement. Here a statement is executed and f
 closed in the same one when those were all of its rows: what is streamed fetches the rest as it is asked for.
 
 A dozen short statements in a row, as for each small batch of events, are not worth even one visit each: `staying` has
-them executed where they are asked for. Nothing that may wait belongs there: no BEGIN, no COMMIT, no long query.
+them executed where they are asked for. Nothing that may wait belongs there: no BEGIN, no COMMIT, no counting of a
+whole day.
 """
 
 import sqlite3

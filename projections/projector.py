@@ -52,8 +52,6 @@ MIRROR_TIMEOUT_S: Final = 10.0
 MIRROR_S: Final = 1.0
 BEHIND_RECORDS_MIN: Final = 100
 """Smaller batches wait for the database: a record would only wait for two transactions in place of one."""
-SHORT_RECORDS_MAX: Final = 32
-"""A smaller batch's statements take less than waking SQLite's thread for each of them."""
 SLICE_RECORDS: Final = 20
 """So many are read at a time while the database writes: between two of its statements its driver wants the loop, for
 three turns of it."""
@@ -352,14 +350,15 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 )
 
     async def _transact(self, batch: _Batch) -> tuple[Fold, dict[str, Any] | None]:
-        async with self._store.writing(is_short=len(batch.records) < SHORT_RECORDS_MAX) as connection:
-            generation = await self._store.generation_in(connection)
-            if generation != self._generation:
-                self._forgotten = await self._store.forgotten_in(connection)
-                self._generation = generation
-            done, rows, given = self._as_it_stands(batch)
-            self._attempted = {step.partition: step.position for step in done.steps}
-            await self._store.put(connection, given, done.steps)
+        async with self._store.writing() as connection:
+            with self._store.shortly(connection, len(batch.records)):
+                generation = await self._store.generation_in(connection)
+                if generation != self._generation:
+                    self._forgotten = await self._store.forgotten_in(connection)
+                    self._generation = generation
+                done, rows, given = self._as_it_stands(batch)
+                self._attempted = {step.partition: step.position for step in done.steps}
+                await self._store.put(connection, given, done.steps)
             change = await self._change(connection, done, rows) if done.last and self._stream.is_heard else None
         self._positions |= self._attempted
         self._attempted = {}

@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -56,6 +56,8 @@ KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TC
 BUSY_TIMEOUT_S: Final = 30
 """Several processes that start at once migrate one after the other."""
 WAL_RETRY_S: Final = 0.05
+SHORT_MAX: Final = 32
+"""What concerns so few rows takes SQLite less than waking its thread for it."""
 
 
 class ForeignWriterError(Exception):
@@ -130,20 +132,21 @@ class Store:
             yield connection
 
     @asynccontextmanager
-    async def writing(self, *, is_short: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end of the block, rolled back when it raises.
 
-        While one lasts nobody is `changing` the views; SQLite has one writer at a time anyway. `is_short`: of short
-        statements only.
+        While one lasts nobody is `changing` the views; SQLite has one writer at a time anyway.
         """
         async with self.engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
             if connection.dialect.name == "postgresql":
                 await connection.execute(_GENERATION.with_for_update(read=True))
-            elif is_short:
-                with staying((await connection.get_raw_connection()).driver_connection):
-                    yield connection
-                return
             yield connection
+
+    def shortly(self, connection: AsyncConnection, count: int) -> AbstractContextManager[None]:
+        """For statements about so many rows: SQLite's run in the caller's thread in this block, if they are few."""
+        if count > SHORT_MAX or self.engine.dialect.name != "sqlite" or connection.sync_connection is None:
+            return nullcontext()
+        return staying(connection.sync_connection.connection.driver_connection)
 
     @asynccontextmanager
     async def changing(self, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[AsyncConnection]:

@@ -29,6 +29,8 @@ SNAPSHOT_CALLS: Final = 50
 LATELY: Final = timedelta(hours=6)
 FIGURES_SHARE: Final = 0.1
 """Of the time: what counting a day's calls for the event stream may take, which is the longer the more there are."""
+FIGURES_S_MAX: Final = 10.0
+"""And yet no figure is older: a count that took long may only have waited for the disk."""
 Json = dict[str, Any]
 
 
@@ -255,20 +257,19 @@ class Views:
         figures are owed, and told by a later change. Say `told` of what clients were sent.
         """
         self.owed |= {call["pbx"] for call in calls_told} | {pbx for pbx, _ in keys}
-        agents = await self.agents(connection, keys) if keys else []
-        return {
-            "calls": list(calls_told),
-            "agents": agents,
-            "figures": await self._figures_in_turn(connection),
-            **(await self.store.seen(connection)).stamp(),
-        }
+        figures = await self._figures_in_turn(connection)
+        with self.store.shortly(connection, len(keys)):
+            agents = await self.agents(connection, keys) if keys else []
+            stamp = (await self.store.seen(connection)).stamp()
+        return {"calls": list(calls_told), "agents": agents, "figures": figures, **stamp}
 
     async def _figures_in_turn(self, connection: AsyncConnection) -> list[Json]:
         began_s = time.monotonic()
         if began_s < self._figures_from_s:
             return []
         found = await self.today(connection, sorted(self.owed))
-        self._figures_from_s = began_s + (time.monotonic() - began_s) / FIGURES_SHARE
+        took_s = time.monotonic() - began_s
+        self._figures_from_s = began_s + min(took_s / FIGURES_SHARE, FIGURES_S_MAX)
         return found
 
     def told(self, change: Json) -> None:

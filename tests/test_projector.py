@@ -41,8 +41,8 @@ async def test_nothing_is_told_that_is_not_committed(store: Store, monkeypatch: 
     writing = store.writing
 
     @asynccontextmanager
-    async def refused(**given: Any) -> AsyncIterator[AsyncConnection]:
-        async with writing(**given) as connection:
+    async def refused() -> AsyncIterator[AsyncConnection]:
+        async with writing() as connection:
             yield connection
             raise OSError
 
@@ -81,8 +81,8 @@ async def test_a_commit_whose_answer_never_came_is_no_other_writer(
     writing = store.writing
 
     @asynccontextmanager
-    async def unanswered(**given: Any) -> AsyncIterator[AsyncConnection]:
-        async with writing(**given) as connection:
+    async def unanswered() -> AsyncIterator[AsyncConnection]:
+        async with writing() as connection:
             yield connection
         raise OSError
 
@@ -133,10 +133,10 @@ def failing(store: Store, times: int, *, before_commit: bool = True) -> Any:
     writing, left = store.writing, times
 
     @asynccontextmanager
-    async def fails(**given: Any) -> AsyncIterator[AsyncConnection]:
+    async def fails() -> AsyncIterator[AsyncConnection]:
         nonlocal left
         left -= 1
-        async with writing(**given) as connection:
+        async with writing() as connection:
             yield connection
             if left >= 0 and before_commit:
                 raise OSError
@@ -200,8 +200,8 @@ async def test_a_rebalance_during_a_commit_does_not_go_back_behind_it(
     writing, looked, in_transaction = store.writing, store.positions, asyncio.Event()
 
     @asynccontextmanager
-    async def slow(**given: Any) -> AsyncIterator[AsyncConnection]:
-        async with writing(**given) as connection:
+    async def slow() -> AsyncIterator[AsyncConnection]:
+        async with writing() as connection:
             yield connection
             in_transaction.set()
             await asyncio.sleep(0.1)

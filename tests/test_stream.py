@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from events.serving import listen, serving
+from projections import app, streaming
 from projections import stream as streams
-from projections import streaming
 from projections.access import MASKED
 from projections.api import Api, application
 from projections.feeds import Feeds
@@ -195,6 +195,22 @@ async def test_figures_that_take_long_to_count_are_owed_and_told_later(
         views.told(third)
     assert not views.owed
     assert counted == [[DEFAULT_PBX]] * 2
+    await store.close()
+
+
+async def test_owed_figures_come_with_the_heartbeat_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT_S", 0.02)
+    store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"), "sessions")
+    await put(store, some_calls(1))
+    views, stream = Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()}), stream_of()
+    messages = await stream.subscribe(None, views.snapshot)
+    beating = asyncio.create_task(app._beat(views, stream))
+    ((_, _, first),) = await told(messages, 1)
+    views.owed.add(DEFAULT_PBX)
+    changes = [data for _, name, data in await told(messages, 8) if name == "change"]
+    assert [one["figures"] for one in changes] == [first["figures"]]
+    beating.cancel()
+    stream.close()
     await store.close()
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from projections.call_log import Row, row_of
 from projections.folding import Rows, agent_rows, revision_rows
-from projections.store import Store, open_store
+from projections.store import SHORT_MAX, Store, open_store
 from projections.upserts import ROWS_TOGETHER_MAX, ROWS_TOGETHER_MIN
 from tests.test_views import ZONES, like, some_calls, tables
 
@@ -54,20 +54,21 @@ async def test_a_time_of_another_zone_is_kept_as_the_same_moment(store: Store) -
     assert found[8].utcoffset() == timedelta(0)
 
 
-async def test_a_short_batch_stays_in_the_callers_thread_and_its_commit_does_not(tmp_path: Path) -> None:
+async def test_what_concerns_few_rows_stays_in_the_callers_thread_and_nothing_else(tmp_path: Path) -> None:
     store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path}/views.sqlite"), "sessions")
     (row,) = [row_of(one, ZONES, ZONES["default"]) for one in some_calls(1)[:1]]
-    seen: dict[str, set[bool]] = {}
+    seen: list[tuple[str, bool]] = []
 
     def note(statement: str) -> None:
-        seen.setdefault(statement.split(" ", 1)[0], set()).add(threading.current_thread() is threading.main_thread())
+        seen.append((statement.split(" ", 1)[0], threading.current_thread() is threading.main_thread()))
 
-    for is_short in (True, False):
-        seen.clear()
-        async with store.writing(is_short=is_short) as connection:
+    for count, stays in ((SHORT_MAX, True), (SHORT_MAX + 1, False)):
+        async with store.writing() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             await driver.set_trace_callback(note)
-            await store.put(connection, store.given(Rows([row], (), ())), ())
-        assert seen["INSERT"] == {is_short}
-        assert seen["COMMIT"] == {False}
+            seen.clear()
+            with store.shortly(connection, count):
+                await store.put(connection, store.given(Rows([row], (), ())), ())
+            await store.generation_in(connection)
+        assert seen == [("INSERT", stays), ("SELECT", False), ("COMMIT", False)]
     await store.close()

@@ -90,8 +90,8 @@ def mark_projections(reached: Reached) -> None:
         reached("rows-written")
 
     @asynccontextmanager
-    async def writing(self: Store, **given: Any) -> AsyncIterator[Any]:
-        async with transaction(self, **given) as connection:
+    async def writing(self: Store) -> AsyncIterator[Any]:
+        async with transaction(self) as connection:
             yield connection
         reached("committed")
 
