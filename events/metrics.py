@@ -152,7 +152,9 @@ PROCESSORS: Final = (
 PROJECTIONS: Final = (
     Metric("counter", "events_total", "Session events folded, by type.", (CALL_EVENT,)),
     Metric("counter", "stale_events_total", "Records of the session topic that the view already had."),
-    Metric("counter", "unreadable_total", "Records of the session topic that could not be read."),
+    Metric(
+        "counter", "unreadable_total", "Records of the session topic that are no events, or that no database takes."
+    ),
     Metric("histogram", "commit_seconds", "Time of one database transaction of rows and offsets.", (), STEP_S),
     Metric("counter", "commit_failures_total", "Database transactions that failed and were tried again.", (ERROR,)),
     Metric(

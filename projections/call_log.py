@@ -5,7 +5,7 @@ A row repeats from the session what is searched, ordered or counted by; the sess
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, tzinfo
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -15,6 +15,11 @@ from events.session_events import FeedProgress
 from events.session_values import Json, moment, read
 
 Row = dict[str, Any]
+INTEGER_MAX: Final = 2**31 - 1
+BIG_INTEGER_MAX: Final = 2**63 - 1
+FIRST_TIME, END_OF_TIME = "0002", "9999"
+"""As texts. Between them the local time is a time, too."""
+ESCAPED_NUL: Final = rb"\u0000"
 
 
 class Told(NamedTuple):
@@ -59,6 +64,36 @@ def told_in(partition: int, value: bytes, feed_at: datetime | None = None) -> To
     if isinstance(event, FeedProgress):
         raise ValueError("a progress is no call event")  # noqa: TRY004 - it is the value that is wrong
     return Told(partition, event, value, feed_at)
+
+
+def is_storable(told: Told) -> bool:
+    """Whether every database takes the event. The processors' values are bounded; another writer's need not be."""
+    session = told.session
+    between = session["ended_between"] or {}
+    times = (told.event["time"], session["first_received_at"], session["started_at"], session["ended_at"])
+    return (
+        _is_within(told.event["revision"], INTEGER_MAX)
+        and _is_within(session["revision"], INTEGER_MAX)
+        and _is_within(session["duration_s"], BIG_INTEGER_MAX)
+        and _is_within(session["span_s"], BIG_INTEGER_MAX)
+        and all(one is None or FIRST_TIME <= one < END_OF_TIME for one in (*times, *between.values()))
+        and not (ESCAPED_NUL in told.value and _holds_nul(told.event))
+    )
+
+
+def _is_within(number: int | None, limit: int) -> bool:
+    return number is None or -limit <= number <= limit
+
+
+def _holds_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(map(_holds_nul, (*value, *value.values())))
+        case list():
+            return any(map(_holds_nul, value))
+    return False
 
 
 def folded(told: Iterable[Told]) -> dict[str, Told]:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from events import session_values
 from events.session_events import FeedProgress
-from projections.call_log import Row, Told, folded, row_of
+from projections.call_log import Row, Told, folded, is_storable, row_of
 from projections.forgetting import NOBODY, Forgotten
 
 
@@ -37,6 +37,7 @@ class Position:
 
 
 NOTHING: Final = Position(0, None)
+OUT_OF_RANGE: Final = "OutOfRange"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A record that is no session event, and what kind of error says so."""
+    """A record that is no session event, or one that no database takes, and what kind of error says so."""
 
     partition: int
     offset: int
@@ -103,8 +104,12 @@ class Folding:
             if isinstance(event, FeedProgress):
                 self._progress[partition] = event
                 self._stream_times[partition] = event.stream_time
+                continue
+            told = Told(partition, event, value, self._stream_times.get(partition))
+            if is_storable(told):
+                self._told.append(told)
             else:
-                self._told.append(Told(partition, event, value, self._stream_times.get(partition)))
+                self._unreadable.append(Unreadable(partition, record.offset, OUT_OF_RANGE))
 
     def fold(self) -> Fold:
         """What all of them say."""

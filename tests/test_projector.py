@@ -1,12 +1,14 @@
 """The projector handed its records by the test: what is told, and what comes again, on both databases."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -71,6 +73,38 @@ async def test_records_that_come_again_move_nothing(store: Store) -> None:
     assert await stored_rows(store) == rows
     assert (await store.positions())[PARTITION].next_offset == len(records)
     assert stream._number == 1, "nor is it told again"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"caller": "\0"},
+        {"session_id": "\0"},
+        {"agent": {"extension": "\0", "email": None}},
+        {"revision": 2**31},
+        {"revision": -(2**31) - 1},
+        {"duration_s": 2**63},
+        {"duration_s": -(2**63) - 1},
+        {"span_s": 2**64},
+        {"first_received_at": "0001-01-01T00:00:00Z"},
+        {"started_at": "9999-12-31T23:59:59Z"},
+        {"ended_between": {"earliest": "2026-01-01T00:00:00Z", "latest": "9999-12-31T23:59:59Z"}},
+    ],
+    ids=str,
+)
+async def test_what_no_database_takes_is_unreadable_and_the_next_one_goes_on(
+    store: Store, forged: dict[str, Any]
+) -> None:
+    """Only another writer of the topic can make such events: the processors' have bounded values."""
+    folding = projector_of(store, stream_of())
+    first, *_, last = session_records(1)
+    event = orjson.loads(first.value or b"")
+    said = {name: value for name, value in forged.items() if name in event}
+    value = json.dumps({**event, **said, "session": {**event["session"], **forged}}).encode()
+    records: Any = [first._replace(value=value), last]
+    await folding._handle(records)
+    assert [row[0] for row in (await stored_rows(store))["calls"]] == [event["session_id"]]
+    assert folding._metrics.counter("unreadable_total")._value.get() == 1
 
 
 async def test_a_commit_whose_answer_never_came_is_no_other_writer(
