@@ -138,8 +138,9 @@ PROCESSORS: Final = (
     Metric(
         "counter",
         "hanging_transactions_total",
-        "Transactions that the broker left without their markers, by what they were settled as.",
-        (one_of("outcome", ("committed", "aborted")),),
+        "Transactions that the broker left without their markers, by what they were settled as; completed: those it"
+        " committed in one topic and aborted in another; what was aborted is written again.",
+        (one_of("outcome", ("committed", "aborted", "completed")),),
     ),
     Metric(
         "counter",

@@ -1,12 +1,17 @@
-"""Asking the broker whether the markers of a partition's transactions are all there."""
+"""Asking the broker what became of a partition's transactions: of their markers, and of their records."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from events.kafka import committed_reader
 from processors.settings import ProcessorsSettings
+from processors.torn import End, end_of
+
+TAIL_RECORDS = 100
+FETCH_TIMEOUT_MS = 500
 
 
 class Span(NamedTuple):
@@ -50,3 +55,47 @@ async def end_offsets(
     async with Reader(settings, isolation) as consumer:
         consumer.assign(partitions)  # or aiokafka would look for each topic's leaders in turn, 0.1 s each
         return dict(await consumer.end_offsets(partitions))
+
+
+async def read(
+    consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, Span]
+) -> dict[TopicPartition, list[ConsumerRecord]]:
+    """What the consumer may see of the records between these offsets; their ends must be no further than it sees."""
+    found: dict[TopicPartition, list[ConsumerRecord]] = {at: [] for at in spans}
+    consumer.assign(list(spans))
+    begins = await consumer.beginning_offsets(list(spans))
+    for at, span in spans.items():
+        consumer.seek(at, max(span.begin, begins[at]))
+    while waiting := [at for at, span in spans.items() if await consumer.position(at) < span.end]:
+        fetched = await consumer.getmany(*waiting, timeout_ms=FETCH_TIMEOUT_MS)
+        for at, records in fetched.items():
+            found[at] += [record for record in records if record.offset < spans[at].end]
+    return found
+
+
+async def last_records(
+    settings: ProcessorsSettings, wanted: Mapping[TopicPartition, Callable[[ConsumerRecord], bool]]
+) -> dict[str, End]:
+    """By topic the end of its partition, of the records that are `wanted`; nothing of them may be undecided."""
+    found: dict[str, End] = {}
+    left, tail = dict(wanted), TAIL_RECORDS
+    async with Reader(settings, "read_uncommitted") as every, Reader(settings, "read_committed") as committed:
+        while left:
+            (begins, all_), (_, told) = await asyncio.gather(_tails(every, left, tail), _tails(committed, left, tail))
+            for at, is_wanted in list(left.items()):
+                end = end_of(list(filter(is_wanted, all_[at])), list(filter(is_wanted, told[at])))
+                if end.committed is not None or not end.aborted or at in begins:
+                    found[at.topic] = end
+                    del left[at]
+            tail *= 10
+    return found
+
+
+async def _tails(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], count: int
+) -> tuple[set[TopicPartition], dict[TopicPartition, list[ConsumerRecord]]]:
+    """The last records, as many offsets as that; and of which partitions those are all that there are."""
+    consumer.assign(list(partitions))
+    ends = await consumer.end_offsets(list(partitions))
+    spans = {at: Span(max(0, end - count), end) for at, end in ends.items()}
+    return {at for at, span in spans.items() if span.begin == 0}, await read(consumer, spans)

@@ -1,8 +1,12 @@
-"""Taking a partition over: restore the state, and end a transaction that hangs without its markers (see `hanging`)."""
+"""Taking a partition over: restore the state, and mend what the broker made of the last transaction.
+
+One that hangs without its markers is ended (see `hanging`); of one that was committed in one topic and aborted in
+another, what was aborted is written again (see `torn`).
+"""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
@@ -13,14 +17,13 @@ from events.pbx import Pbx
 from processors import changelog
 from processors.changelog import Position
 from processors.hanging import Tail, was_committed
-from processors.markers import Reader, Span, end_offsets, undecided
+from processors.markers import TAIL_RECORDS, Reader, Span, end_offsets, last_records, read, undecided
 from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
-from processors.task import Task
+from processors.task import Batch, Task
+from processors.torn import Record, last_transaction, missing
 from processors.transaction import TransactionFailed, Transactions
 
-TAIL_RECORDS = 100
-FETCH_TIMEOUT_MS = 500
 MARKERS_POLL_S = 0.05
 
 log = structlog.get_logger()
@@ -36,8 +39,27 @@ async def taken_over(
     await transactions.start()
     task = await restored_task(settings, pbxs, transactions.partition)
     hanging = await undecided(settings, transactions.partition)
-    if not hanging:
-        return task
+    if hanging:
+        task = await _settled(settings, pbxs, transactions, task, hanging, metrics)
+    while (batch := await _missing(settings, task, transactions.partition)) is not None:
+        log.warning("a transaction was torn", partition=transactions.partition, written_again=_described(batch))
+        await transactions.commit(batch)
+        if metrics is not None:
+            metrics.counter("hanging_transactions_total", "completed").inc()
+        await _decided(settings, transactions.partition)
+        task = await restored_task(settings, pbxs, transactions.partition)
+    return task
+
+
+async def _settled(
+    settings: ProcessorsSettings,
+    pbxs: Mapping[str, Pbx],
+    transactions: Transactions,
+    task: Task,
+    hanging: Mapping[str, Span],
+    metrics: Metrics | None,
+) -> Task:
+    """End what hangs; the state after it."""
     is_commit, next_offset = await _fate(settings, task, transactions.partition, hanging)
     outcome = "committed" if is_commit else "aborted"
     log.warning("markers are missing", partition=transactions.partition, topics=list(hanging), settled_as=outcome)
@@ -58,6 +80,41 @@ async def _decided(settings: ProcessorsSettings, partition: int) -> None:
                 " kafka-transactions.sh finds it (find-hanging), and ends it (abort)"
             )
         await asyncio.sleep(MARKERS_POLL_S)
+
+
+async def _missing(settings: ProcessorsSettings, task: Task, partition: int) -> Batch | None:
+    """What is to be written again; null: nothing."""
+    topics, done = settings.topic_set, task.next_offset or 0
+    ends = await last_records(
+        settings,
+        {
+            TopicPartition(topics.changelog, partition): lambda _: True,
+            TopicPartition(topics.call_sessions, partition): lambda _: True,
+            TopicPartition(topics.dead_letters, partition): lambda one: _origin(settings, one) is not None,
+        },
+    )
+    state, sessions, letters = ends[topics.changelog], ends[topics.call_sessions], ends[topics.dead_letters]
+
+    def is_known(event: Record) -> bool:
+        return task.knows(event.value)
+
+    def is_done(letter: Record) -> bool:
+        return (_origin(settings, letter) or 0) < done
+
+    if state.aborted and (
+        (sessions.committed is not None and not is_known(sessions.committed))
+        or (letters.committed is not None and not is_done(letters.committed))
+        or await _committed(settings, partition) > done
+    ):
+        records = last_transaction(state.aborted)
+        return Batch(_position_in(records, partition), changelog={one.key: one.value for one in records})
+    events = missing(sessions.aborted, lambda event: event.value, is_known)
+    unread = missing(letters.aborted, lambda letter: _origin(settings, letter), is_done)
+    return Batch(done, session_events=events, dead_letters=unread) if events or unread else None
+
+
+def _described(batch: Batch) -> str:
+    return f"{len(batch.changelog)} of the state, {len(batch.session_events)} events, {len(batch.dead_letters)} letters"
 
 
 async def _fate(
@@ -88,7 +145,7 @@ async def _fate(
     return is_commit, done
 
 
-def _origin(settings: ProcessorsSettings, letter: ConsumerRecord) -> int | None:
+def _origin(settings: ProcessorsSettings, letter: Record) -> int | None:
     """The offset of the webhook that became a dead letter; null when ingest wrote it."""
     return dead_letters.offset_of(letter.headers, settings.topic_set.webhooks)
 
@@ -101,37 +158,34 @@ async def _last(
 ) -> ConsumerRecord | None:
     """The last record of ours of those that hang, or, where none hangs, the last decided one."""
     if at.topic in hanging:
-        found = [one for one in await _read(settings, at, "read_uncommitted", hanging[at.topic]) if is_ours(one)]
+        async with Reader(settings, "read_uncommitted") as consumer:
+            found = [one for one in (await read(consumer, {at: hanging[at.topic]}))[at] if is_ours(one)]
         return found[-1] if found else None
     end = (await end_offsets(settings, [at], "read_committed"))[at]
     tail = TAIL_RECORDS
-    while True:
-        found = [one for one in await _read(settings, at, "read_committed", Span(end - tail, end)) if is_ours(one)]
-        if found or tail >= end:
-            return found[-1] if found else None
-        tail *= 10
+    async with Reader(settings, "read_committed") as consumer:
+        while True:
+            found = [one for one in (await read(consumer, {at: Span(end - tail, end)}))[at] if is_ours(one)]
+            if found or tail >= end:
+                return found[-1] if found else None
+            tail *= 10
 
 
 async def _hanging_position(settings: ProcessorsSettings, partition: int, span: Span) -> int:
     """The next input offset that the hanging changelog records tell."""
     at = TopicPartition(settings.topic_set.changelog, partition)
-    for record in reversed(await _read(settings, at, "read_uncommitted", span)):
+    async with Reader(settings, "read_uncommitted") as consumer:
+        return _position_in((await read(consumer, {at: span}))[at], partition)
+
+
+def _position_in(records: Sequence[Record], partition: int) -> int:
+    """The next input offset that these changelog records tell."""
+    for record in reversed(records):
         if record.key == changelog.position_key(partition):
             said = changelog.decode(record.value)
             if isinstance(said, Position):
                 return said.next_offset
-    raise TransactionFailed(f"the transaction that hangs in {at.topic} says no position")
-
-
-async def _read(settings: ProcessorsSettings, at: TopicPartition, isolation: str, span: Span) -> list[ConsumerRecord]:
-    found: list[ConsumerRecord] = []
-    async with Reader(settings, isolation) as consumer:
-        consumer.assign([at])
-        consumer.seek(at, max(span.begin, (await consumer.beginning_offsets([at]))[at]))
-        while await consumer.position(at) < span.end:
-            fetched = await consumer.getmany(at, timeout_ms=FETCH_TIMEOUT_MS)
-            found += [record for record in fetched.get(at, ()) if record.offset < span.end]
-    return found
+    raise TransactionFailed("a transaction that the broker did not end well says no position in the changelog")
 
 
 async def _committed(settings: ProcessorsSettings, partition: int) -> int:

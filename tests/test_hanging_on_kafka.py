@@ -1,5 +1,7 @@
 """A broker that leaves a transaction's markers out (KAFKA-20734): whoever comes next ends it as it was decided.
 
+Or one that commits a transaction in one topic and aborts it in another: what was aborted is written again.
+
 The markers are left out here by not telling the coordinator of a partition: the broker is told not to ask it.
 """
 
@@ -34,6 +36,7 @@ CASES = [
     for is_commit in (True, False)
 ]
 """One partition each."""
+TORN = [left_out for left_out, is_commit in CASES if is_commit and len(left_out) < len(TOPICS)]
 
 
 @pytest.fixture
@@ -136,6 +139,44 @@ async def gone_on(transactions: Transactions, task: Task, records: Sequence[Inpu
     await transactions.discard()
 
 
+async def assert_each_once(
+    settings: ProcessorsSettings, logs: Sequence[Sequence[InputRecord]], cases: Sequence[object]
+) -> None:
+    """Of each partition's webhooks the session events, byte for byte, and the dead letters."""
+    sessions = await read_committed(settings, settings.topic_set.call_sessions)
+    letters = await read_committed(settings, settings.topic_set.dead_letters)
+    for partition, records in enumerate(logs):
+        expected = new_task(settings, partition).process(records)
+        case = cases[partition]
+        assert [one.value for one in sessions if one.partition == partition] == [
+            out.value for out in expected.session_events
+        ], case
+        assert len([one for one in letters if one.partition == partition]) == len(expected.dead_letters), case
+
+
+async def torn(settings: ProcessorsSettings, partition: int, topics: frozenset[str]) -> Sequence[InputRecord]:
+    """Two transactions on a partition, the second one committed and yet aborted in some topics; all its webhooks."""
+    records = await left_hanging(settings, partition, topics, is_commit=True)
+    transactions = Transactions(settings, partition)
+    await transactions.start()
+    named = [getattr(settings.topic_set, name) for name in topics if name != "offsets"]
+    await transactions.settle(named, 0, is_commit=False)
+    await transactions.discard()
+    await eventually(lambda: undecided(settings, partition), lambda found: not found)
+    return records
+
+
+async def test_what_was_aborted_of_a_committed_transaction_is_written_again(settings: ProcessorsSettings) -> None:
+    logs = await asyncio.gather(*(torn(settings, partition, topics) for partition, topics in enumerate(TORN)))
+    owners = await asyncio.gather(*(owned(settings, partition) for partition in range(len(TORN))))
+    for (transactions, task), topics in zip(owners, TORN, strict=True):
+        assert task.next_offset == 45, topics
+        await transactions.discard()  # and it is killed before it does anything else
+    owners = await asyncio.gather(*(owned(settings, partition) for partition in range(len(TORN))))
+    await asyncio.gather(*(gone_on(*owner, records) for owner, records in zip(owners, logs, strict=True)))
+    await assert_each_once(settings, logs, TORN)
+
+
 async def test_whatever_marker_is_missing_each_event_stands_there_once(settings: ProcessorsSettings) -> None:
     logs = await asyncio.gather(
         *(left_hanging(settings, partition, case[0], is_commit=case[1]) for partition, case in enumerate(CASES))
@@ -146,15 +187,7 @@ async def test_whatever_marker_is_missing_each_event_stands_there_once(settings:
         if left_out != {"offsets"}:  # a pending offset alone holds up nobody: the changelog's holds
             assert at[partition] == owners[partition][1].next_offset, CASES[partition]
     await asyncio.gather(*(gone_on(*owner, records) for owner, records in zip(owners, logs, strict=True)))
-    sessions = await read_committed(settings, settings.topic_set.call_sessions)
-    letters = await read_committed(settings, settings.topic_set.dead_letters)
-    for partition, records in enumerate(logs):
-        expected = new_task(settings, partition).process(records)
-        case = CASES[partition]
-        assert [one.value for one in sessions if one.partition == partition] == [
-            out.value for out in expected.session_events
-        ], case
-        assert len([one for one in letters if one.partition == partition]) == len(expected.dead_letters), case
+    await assert_each_once(settings, logs, CASES)
     topics = settings.topic_set
     every = [
         TopicPartition(topic, partition)
