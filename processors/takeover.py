@@ -107,7 +107,9 @@ async def _missing(settings: ProcessorsSettings, task: Task, partition: int) -> 
         or await _committed(settings, partition) > done
     ):
         records = last_transaction(state.aborted)
-        return Batch(_position_in(records, partition), changelog={one.key: one.value for one in records})
+        position = _position_in(records, partition)
+        if position is not None:
+            return Batch(position, changelog={one.key: one.value for one in records})
     events = missing(sessions.aborted, lambda event: event.value, is_known)
     unread = missing(letters.aborted, lambda letter: _origin(settings, letter), is_done)
     return Batch(done, session_events=events, dead_letters=unread) if events or unread else None
@@ -175,17 +177,20 @@ async def _hanging_position(settings: ProcessorsSettings, partition: int, span: 
     """The next input offset that the hanging changelog records tell."""
     at = TopicPartition(settings.topic_set.changelog, partition)
     async with Reader(settings, "read_uncommitted") as consumer:
-        return _position_in((await read(consumer, {at: span}))[at], partition)
+        position = _position_in((await read(consumer, {at: span}))[at], partition)
+    if position is None:
+        raise TransactionFailed(f"the transaction that hangs in {at.topic} says no position")
+    return position
 
 
-def _position_in(records: Sequence[Record], partition: int) -> int:
+def _position_in(records: Sequence[Record], partition: int) -> int | None:
     """The next input offset that these changelog records tell."""
     for record in reversed(records):
         if record.key == changelog.position_key(partition):
             said = changelog.decode(record.value)
             if isinstance(said, Position):
                 return said.next_offset
-    raise TransactionFailed("a transaction that the broker did not end well says no position in the changelog")
+    return None
 
 
 async def _committed(settings: ProcessorsSettings, partition: int) -> int:
