@@ -53,9 +53,10 @@ class Row:
 _THREE: Final = "--brokers 3 --rate 20 --rest 0.2 --longest 2"
 _BUSY: Final = "--rate 200 --rest 0.2 --longest 1"
 ROWS: Final = (
-    Row("SIGKILL of a service", ("kill",), 300, 30, _BUSY),
+    Row("SIGKILL of a service", ("kill",), 30, 30, _BUSY),
+    Row("SIGKILL of three services at once", ("kill three",), 90, 15, _BUSY),
     Row("SIGKILL of three services, each at a named point, all ten times", ("kill at",), 160, 16, _BUSY),
-    Row("SIGSTOP of a service, up to 60 s", ("freeze",), 100, 20, "--rate 60 --rest 0.2 --longest 60"),
+    Row("SIGSTOP of three services, up to 60 s", ("freeze three",), 34, 17, "--rate 60 --rest 0.2 --longest 60"),
     Row("transactional ids stolen", ("steal transactional ids",), 30, 15),
     Row("two projections on one database", ("double",), 30, 15),
     Row("SIGKILL of a single broker", ("kill broker",), 100, 25),
@@ -63,7 +64,7 @@ ROWS: Final = (
     Row("SIGKILL of all three brokers", ("kill all brokers",), 20, 10, _THREE),
     Row("commits held back, answers lost", ("hold commits", "lose commit answers"), 60, 30),
     Row("the network: cut, reset, loss, narrow", OF_NETWORK, 60, 15, _THREE),
-    Row("power cut of a disk", ("power cut",), 160, 16, "--rate 20 --rest 0.2 --longest 1"),
+    Row("power cut of all disks", ("blackout",), 40, 10, "--rate 20 --rest 0.2 --longest 1"),
     Row("disk full, slow, failing sync", ("disk full", "slow disk", "failing sync"), 50, 10, "--rate 20 --longest 1"),
     Row("ingest's clock jumps, seconds to years", ("clock",), 20, 20),
     Row("1, 3, 1 processors; rolling restart", ("scale", "rolling restart"), 40, 10),

@@ -4,8 +4,10 @@ import asyncio
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -18,6 +20,8 @@ from tests.chaos.plan import PARTITIONS, Fault
 from tests.chaos.site import Site
 
 REACHED_TIMEOUT_S = 60.0
+AND = " + "
+"""Between the targets of one fault."""
 
 
 class Faults:
@@ -43,8 +47,22 @@ class Faults:
 
     async def _kill_at(self, fault: Fault) -> None:
         async with asyncio.TaskGroup() as group:
-            for one in fault.target.split(" + "):
+            for one in fault.target.split(AND):
                 group.create_task(self._kill_one_at(*one.split(" ")))
+
+    async def _kill_three(self, fault: Fault) -> None:
+        await self._at_once(self._kill, fault)
+
+    async def _freeze_three(self, fault: Fault) -> None:
+        await self._at_once(self._freeze, fault)
+
+    async def _blackout(self, fault: Fault) -> None:
+        await self._at_once(self._power_cut, fault)
+
+    async def _at_once(self, doer: Callable[[Fault], Coroutine[Any, Any, None]], fault: Fault) -> None:
+        async with asyncio.TaskGroup() as group:
+            for one in fault.target.split(AND):
+                group.create_task(doer(replace(fault, target=one)))
 
     async def _kill_one_at(self, name: str, point: str, nth: str) -> None:
         await self._site.stop(name)

@@ -33,15 +33,21 @@ KINDS = (
 OF_THREE = ("kill leaders", "kill coordinator", "kill all brokers", "reassign")
 """With three brokers: the node that leads most partitions, the one that decides on transactions, all at once; or a
 partition of each topic moves."""
-CHOSEN = ("database away", "kill at")
+TOGETHER = ("kill three", "freeze three")
+"""Ingest, one of the processors and one of the projections, at once."""
+CHOSEN = ("database away", "kill at", *TOGETHER)
 """Only when chosen: PostgreSQL is away for `--longest` seconds; SIGKILL at named points, each in turn, of three
-services at once."""
+services at once; what befalls three of them."""
 
-OF_DISKS = ("power cut", "disk full", "slow disk", "failing sync")
+OF_DISKS = ("power cut", "blackout", "disk full", "slow disk", "failing sync")
+"""A blackout is a power cut of all disks at once."""
 OF_NETWORK = network.KINDS
 """Root only, and only when chosen."""
-OF_SERVICES = frozenset({"kill", "kill at", "freeze", "scale", "rolling restart", "double"})
+OF_SERVICES = frozenset({"kill", "kill at", "freeze", *TOGETHER, "scale", "rolling restart", "double"})
 """What is done to a service's process: two of these at once would be done to one that is not there."""
+
+
+CLOSING = frozenset({"kill", "kill at", "freeze", *TOGETHER, "power cut", "blackout"})
 
 
 def lanes_of(faults: Sequence[Fault]) -> list[list[Fault]]:
@@ -52,7 +58,7 @@ def lanes_of(faults: Sequence[Fault]) -> list[list[Fault]]:
 
 def closes_the_door(fault: Fault) -> bool:
     """Whether no webhook can be answered meanwhile."""
-    killed = fault.target.split(" ")[0] == "ingest" and fault.kind in {"kill", "kill at", "freeze", "power cut"}
+    killed = fault.target.split(" ")[0] == "ingest" and fault.kind in CLOSING
     return killed or fault.target == "sender-ingest" or fault.kind == "rolling restart"
 
 
@@ -81,6 +87,8 @@ PAIRS = (
     "sender-ingest",
     "follower-projections",
 )
+LANES = (("ingest",), ("processors-1", "processors-2"), ("projections-sqlite", "projections-postgres"))
+STORES_ON_DISKS = ("ingest", "kafka-1", "postgres", "projections-sqlite")
 POINT_LANES = tuple(
     tuple(f"{service} {point}" for service in lane for point in POINTS[service.split("-")[0]])
     for lane in (("ingest", "projections-sqlite", "projections-postgres"), ("processors-1",), ("processors-2",))
@@ -93,6 +101,10 @@ JUMPS_S = (-7.0, 3.0, 30.0, -90.0, 3600.0, -86_400.0, 86_400.0 * 365 * 3, -86_40
 def _fault(random: Random, kind: str, longest_s: float, brokers: int, points: Sequence[str]) -> Fault:
     node = f"kafka-{random.randrange(brokers) + 1}"
     spell_s = min(longest_s, random.choice(SPELLS_S))
+    if kind in TOGETHER:
+        return Fault(kind, " + ".join(random.choice(lane) for lane in LANES), spell_s)
+    if kind == "blackout":
+        return Fault(kind, " + ".join(STORES_ON_DISKS), spell_s)
     pairs = PAIRS if brokers == 1 else (*PAIRS, "brokers")
     targets: dict[str, tuple[str, float]] = {
         **dict.fromkeys(("kill", "freeze"), (random.choice(SERVICES), spell_s)),
