@@ -48,7 +48,8 @@ def grants(topic_set: TopicSet, consumers: Sequence[str] = (CONSUMER,)) -> Mappi
         PROCESSORS: (
             *_on_topics(
                 everything,
-                read={topic_set.webhooks, topic_set.changelog},
+                # At the end of the other two a takeover looks for a transaction that the broker tore.
+                read={topic_set.webhooks, topic_set.changelog, topic_set.call_sessions, topic_set.dead_letters},
                 write={topic_set.call_sessions, topic_set.changelog, topic_set.dead_letters},
             ),
             Grant("group", processors, frozenset({"Read"})),

@@ -1,7 +1,7 @@
 """Asking the broker what became of a partition's transactions: of their markers, and of their records."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -11,7 +11,10 @@ from processors.settings import ProcessorsSettings
 from processors.torn import End, end_of
 
 TAIL_RECORDS = 100
+TAIL_RECORDS_MAX = 10_000
+"""Nor is more of a topic's end read at a takeover: of our own records, that is several of the largest transactions."""
 FETCH_TIMEOUT_MS = 500
+PATIENCE_FETCHES = 20
 
 
 class Span(NamedTuple):
@@ -43,8 +46,9 @@ async def undecided(settings: ProcessorsSettings, partition: int) -> dict[str, S
     """The topics whose last stable offset is not the end; while nothing of ours is under way, markers are missing."""
     topics = settings.topic_set
     wanted = [TopicPartition(name, partition) for name in (topics.changelog, topics.call_sessions, topics.dead_letters)]
-    stable = await end_offsets(settings, wanted, "read_committed")
+    # In this order: a dead letter of ingest's in between is no transaction.
     ends = await end_offsets(settings, wanted, "read_uncommitted")
+    stable = await end_offsets(settings, wanted, "read_committed")
     return {one.topic: Span(stable[one], ends[one]) for one in wanted if stable[one] < ends[one]}
 
 
@@ -58,44 +62,65 @@ async def end_offsets(
 
 
 async def read(
-    consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, Span]
+    consumer: AIOKafkaConsumer,
+    spans: Mapping[TopicPartition, Span],
+    is_wanted: Mapping[TopicPartition, Callable[[ConsumerRecord], bool]],
 ) -> dict[TopicPartition, list[ConsumerRecord]]:
-    """What the consumer may see of the records between these offsets; their ends must be no further than it sees."""
+    """What the consumer may see of the records between these offsets; their ends must be no further than it sees.
+
+    Raises TimeoutError when it comes no further.
+    """
     found: dict[TopicPartition, list[ConsumerRecord]] = {at: [] for at in spans}
     consumer.assign(list(spans))
+    consumer.pause(*spans)  # or it would begin to fetch from the beginning
     begins = await consumer.beginning_offsets(list(spans))
     for at, span in spans.items():
         consumer.seek(at, max(span.begin, begins[at]))
+    consumer.resume(*spans)
+    reached: list[int] = []
+    patience = PATIENCE_FETCHES
     while waiting := [at for at, span in spans.items() if await consumer.position(at) < span.end]:
         fetched = await consumer.getmany(*waiting, timeout_ms=FETCH_TIMEOUT_MS)
         for at, records in fetched.items():
-            found[at] += [record for record in records if record.offset < spans[at].end]
+            inside = [one for one in records if spans[at].begin <= one.offset < spans[at].end]
+            found[at] += filter(is_wanted[at], inside)
+        positions = [await consumer.position(at) for at in spans]
+        patience = PATIENCE_FETCHES if positions != reached else patience - 1
+        reached = positions
+        if not patience:
+            raise TimeoutError(f"the end of {', '.join(at.topic for at in waiting)} is not reached")
     return found
 
 
 async def last_records(
-    settings: ProcessorsSettings, wanted: Mapping[TopicPartition, Callable[[ConsumerRecord], bool]]
+    settings: ProcessorsSettings, is_ours: Mapping[TopicPartition, Callable[[ConsumerRecord], bool]]
 ) -> dict[str, End]:
-    """By topic the end of its partition, of the records that are `wanted`; nothing of them may be undecided."""
+    """By topic the end of its partition, of our records; none of them may be undecided."""
     found: dict[str, End] = {}
-    left, tail = dict(wanted), TAIL_RECORDS
+    left, tail = list(is_ours), TAIL_RECORDS
     async with Reader(settings, "read_uncommitted") as every, Reader(settings, "read_committed") as committed:
         while left:
-            (begins, all_), (_, told) = await asyncio.gather(_tails(every, left, tail), _tails(committed, left, tail))
-            for at, is_wanted in list(left.items()):
-                end = end_of(list(filter(is_wanted, all_[at])), list(filter(is_wanted, told[at])))
-                if end.committed is not None or not end.aborted or at in begins:
-                    found[at.topic] = end
-                    del left[at]
+            (begun, all_), (_, told) = await asyncio.gather(
+                _tails(every, left, tail, is_ours), _tails(committed, left, tail, is_ours)
+            )
+            for at in left:
+                found[at.topic] = end_of(all_[at], told[at])
+            left = [at for at in left if found[at.topic].committed is None and at not in begun]
             tail *= 10
+            if tail > TAIL_RECORDS_MAX:
+                break
     return found
 
 
 async def _tails(
-    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], count: int
+    consumer: AIOKafkaConsumer,
+    partitions: Sequence[TopicPartition],
+    count: int,
+    is_wanted: Mapping[TopicPartition, Callable[[ConsumerRecord], bool]],
 ) -> tuple[set[TopicPartition], dict[TopicPartition, list[ConsumerRecord]]]:
-    """The last records, as many offsets as that; and of which partitions those are all that there are."""
+    """The last records, of as many offsets; and of which partitions those are all that there are."""
     consumer.assign(list(partitions))
+    consumer.pause(*partitions)
     ends = await consumer.end_offsets(list(partitions))
     spans = {at: Span(max(0, end - count), end) for at, end in ends.items()}
-    return {at for at, span in spans.items() if span.begin == 0}, await read(consumer, spans)
+    return {at for at, span in spans.items() if span.begin == 0}, await read(consumer, spans, is_wanted)

@@ -6,10 +6,12 @@ another, what was aborted is written again (see `torn`).
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
+import orjson
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from events import dead_letters
 from events.metrics import Metrics
@@ -41,7 +43,7 @@ async def taken_over(
     hanging = await undecided(settings, transactions.partition)
     if hanging:
         task = await _settled(settings, pbxs, transactions, task, hanging, metrics)
-    while (batch := await _missing(settings, task, transactions.partition)) is not None:
+    while (batch := await _missing_unless_refused(settings, task, transactions.partition)) is not None:
         log.warning("a transaction was torn", partition=transactions.partition, written_again=_described(batch))
         await transactions.commit(batch)
         if metrics is not None:
@@ -82,14 +84,27 @@ async def _decided(settings: ProcessorsSettings, partition: int) -> None:
         await asyncio.sleep(MARKERS_POLL_S)
 
 
+async def _missing_unless_refused(settings: ProcessorsSettings, task: Task, partition: int) -> Batch | None:
+    """As `_missing`; with the grants of an earlier release nothing is found, and nothing stands still."""
+    try:
+        return await _missing(settings, task, partition)
+    except TopicAuthorizationFailedError as error:
+        log.warning(
+            "no torn transaction is looked for: processors need Read on this topic",
+            partition=partition,
+            error=str(error),
+        )
+        return None
+
+
 async def _missing(settings: ProcessorsSettings, task: Task, partition: int) -> Batch | None:
     """What is to be written again; null: nothing."""
     topics, done = settings.topic_set, task.next_offset or 0
     ends = await last_records(
         settings,
         {
-            TopicPartition(topics.changelog, partition): lambda _: True,
-            TopicPartition(topics.call_sessions, partition): lambda _: True,
+            TopicPartition(topics.changelog, partition): _is_any,
+            TopicPartition(topics.call_sessions, partition): _is_any,
             TopicPartition(topics.dead_letters, partition): lambda one: _origin(settings, one) is not None,
         },
     )
@@ -101,18 +116,27 @@ async def _missing(settings: ProcessorsSettings, task: Task, partition: int) -> 
     def is_done(letter: Record) -> bool:
         return (_origin(settings, letter) or 0) < done
 
-    if state.aborted and (
+    records = last_transaction(state.aborted, lambda one: _position_in([one], partition) is not None)
+    position = _position_in(records, partition)
+    if position is not None and (
         (sessions.committed is not None and not is_known(sessions.committed))
-        or (letters.committed is not None and not is_done(letters.committed))
-        or await _committed(settings, partition) > done
+        or (letters.committed is not None and done <= (_origin(settings, letters.committed) or 0) < position)
+        or await _committed(settings, partition) == position
     ):
-        records = last_transaction(state.aborted)
-        position = _position_in(records, partition)
-        if position is not None:
-            return Batch(position, changelog={one.key: one.value for one in records})
-    events = missing(sessions.aborted, lambda event: event.value, is_known)
+        return Batch(position, changelog={one.key: one.value for one in records})
+    events = missing(sessions.aborted, _what_is_told, is_known)
     unread = missing(letters.aborted, lambda letter: _origin(settings, letter), is_done)
     return Batch(done, session_events=events, dead_letters=unread) if events or unread else None
+
+
+def _is_any(_: Record) -> bool:
+    return True
+
+
+def _what_is_told(event: Record) -> Hashable:
+    """Which event of its partition it is."""
+    said = orjson.loads(event.value)
+    return said.get("session_id"), said.get("revision"), said.get("live_time_us")
 
 
 def _described(batch: Batch) -> str:
@@ -125,7 +149,7 @@ async def _fate(
     """Whether the transaction was committed, and with which next input offset."""
     topics = settings.topic_set
     done = task.next_offset or 0
-    event = await _last(settings, TopicPartition(topics.call_sessions, partition), hanging, lambda _: True)
+    event = await _last(settings, TopicPartition(topics.call_sessions, partition), hanging, _is_any)
     letter = await _last(
         settings,
         TopicPartition(topics.dead_letters, partition),
@@ -161,13 +185,13 @@ async def _last(
     """The last record of ours of those that hang, or, where none hangs, the last decided one."""
     if at.topic in hanging:
         async with Reader(settings, "read_uncommitted") as consumer:
-            found = [one for one in (await read(consumer, {at: hanging[at.topic]}))[at] if is_ours(one)]
+            found = (await read(consumer, {at: hanging[at.topic]}, {at: is_ours}))[at]
         return found[-1] if found else None
     end = (await end_offsets(settings, [at], "read_committed"))[at]
     tail = TAIL_RECORDS
     async with Reader(settings, "read_committed") as consumer:
         while True:
-            found = [one for one in (await read(consumer, {at: Span(end - tail, end)}))[at] if is_ours(one)]
+            found = (await read(consumer, {at: Span(end - tail, end)}, {at: is_ours}))[at]
             if found or tail >= end:
                 return found[-1] if found else None
             tail *= 10
@@ -177,7 +201,7 @@ async def _hanging_position(settings: ProcessorsSettings, partition: int, span: 
     """The next input offset that the hanging changelog records tell."""
     at = TopicPartition(settings.topic_set.changelog, partition)
     async with Reader(settings, "read_uncommitted") as consumer:
-        position = _position_in((await read(consumer, {at: span}))[at], partition)
+        position = _position_in((await read(consumer, {at: span}, {at: _is_any}))[at], partition)
     if position is None:
         raise TransactionFailed(f"the transaction that hangs in {at.topic} says no position")
     return position

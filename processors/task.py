@@ -86,6 +86,8 @@ class Batch:
         """Take in what the records after these lead to, so that one transaction writes both."""
         self.next_offset = following.next_offset
         self.session_events += following.session_events
+        for key in following.changelog.keys() & self.changelog.keys():
+            del self.changelog[key]  # its place is behind what it follows: the position ends a transaction
         self.changelog |= following.changelog
         self.dead_letters += following.dead_letters
         self.counts += following.counts
@@ -133,15 +135,17 @@ class Task:
         return times.from_us(self._position.live_time.head_us)
 
     def knows(self, value: bytes) -> bool:
-        """Whether the state holds what a session event's value tells, of the last events of its partition.
+        """Whether the state is one after the session event of this value, of its partition.
 
-        After an event the progress is told within a second of live time, and closed calls are kept for longer.
+        A call that it does not hold is yet to be, or was told of to its end, and dropped.
         """
         said = orjson.loads(value)
         if said["type"] == Type.FEED_PROGRESS:
             return bool(said["live_time_us"] <= self.live_time_us)
         call = self._calls.get(said["session_id"])
-        return call is not None and call.revision >= said["revision"]
+        if call is None:
+            return all(cause["offset"] < self._position.next_offset for cause in said["causes"])
+        return bool(call.revision >= said["revision"])
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Take one changelog record, as `restore_all`."""

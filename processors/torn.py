@@ -37,18 +37,25 @@ def end_of(every: Sequence[Record], committed: Sequence[Record]) -> End:
     return End(last, [one for one in every if last is None or one.offset > last.offset])
 
 
-def last_transaction(aborted: Sequence[Record]) -> Sequence[Record]:
-    """Those of the last transaction, where nobody else writes: each transaction's marker takes an offset."""
-    begin = max(len(aborted) - 1, 0)
-    while begin > 0 and aborted[begin - 1].offset == aborted[begin].offset - 1:
-        begin -= 1
-    return aborted[begin:]
+def last_transaction(aborted: Sequence[Record], is_end: Callable[[Record], bool]) -> Sequence[Record]:
+    """Those of the last transaction of which all are there, where nobody else writes; none: there is no such one.
+
+    Each transaction's marker takes an offset. `is_end`: a transaction's last record.
+    """
+    end = len(aborted)
+    while end > 0:
+        begin = end - 1
+        while begin > 0 and aborted[begin - 1].offset == aborted[begin].offset - 1:
+            begin -= 1
+        if is_end(aborted[end - 1]):
+            return aborted[begin:end]
+        end = begin
+    return []
 
 
 def missing(
     aborted: Sequence[Record], identity: Callable[[Record], Hashable], is_told: Callable[[Record], bool]
 ) -> list[OutputRecord]:
-    """What the state holds as told, and was aborted; several attempts at the same transaction wrote the same."""
-    last = {identity(one): one for one in aborted if is_told(one)}
-    found = sorted(last.values(), key=lambda one: one.offset)
-    return [OutputRecord(one.key, one.value, tuple(one.headers)) for one in found]
+    """What the state holds as told, and was aborted, in order; further attempts at it wrote the same, or a part."""
+    found = {identity(one): one for one in aborted if is_told(one)}
+    return [OutputRecord(one.key, one.value, tuple(one.headers)) for one in found.values()]

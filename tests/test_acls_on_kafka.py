@@ -311,6 +311,15 @@ async def test_the_three_services_work_each_as_its_own_principal(broker: SecureB
             path = f"{system.board}/api/v1/calls/{call['session_id']}/records"
             (record,) = (await client.get(path)).json()["records"]  # projections read the webhooks, too
             assert record["body"].encode() == answer.request.content
+            system.services["processors"].kill()  # the next one finds records in every topic
+            system.environment["KAFKA_SECURITY_SASL_USERNAME"] = PROCESSORS
+            system.environment["KAFKA_SECURITY_SASL_PASSWORD"] = password_of(PROCESSORS)
+            system.start("processors")
+            other = {**body, "agentExt": "299", "callId": "another"}
+            answer = await client.post(f"{system.door}/webhook/3cx/call-event", json=other)
+            assert answer.status_code == httpx.codes.ACCEPTED
+            await eventually(shown, lambda count: count == 2, 40)
+        assert "torn" not in system.services["processors"].log.read_text("utf-8", "replace")
     finally:
         system.kill()
 

@@ -177,6 +177,16 @@ async def test_what_was_aborted_of_a_committed_transaction_is_written_again(sett
     await assert_each_once(settings, logs, TORN)
 
 
+async def test_of_a_transaction_that_was_aborted_everywhere_nothing_is_written_again(
+    settings: ProcessorsSettings,
+) -> None:
+    records = await left_hanging(settings, 0, frozenset(), is_commit=False)
+    transactions, task = await owned(settings, 0)
+    assert task.next_offset == 30
+    await gone_on(transactions, task, records)
+    await assert_each_once(settings, [records], ["aborted"])
+
+
 async def test_whatever_marker_is_missing_each_event_stands_there_once(settings: ProcessorsSettings) -> None:
     logs = await asyncio.gather(
         *(left_hanging(settings, partition, case[0], is_commit=case[1]) for partition, case in enumerate(CASES))

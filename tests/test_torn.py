@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import pytest
 from aiokafka import ConsumerRecord
 
+from processors.changelog import position_key
+from processors.rules import Rules
 from processors.torn import End, end_of, last_transaction, missing
+from tests.builders import Log, end, new_task, start
 
 
 def record(offset: int, said: int) -> ConsumerRecord:
@@ -31,6 +34,7 @@ def written(*transactions: Sequence[int]) -> list[list[ConsumerRecord]]:
         ([[10, 11, 12, 13], [10, 11]], 12, [10, 11]),
         ([[10, 11], [10, 11, 12, 13]], 14, [10, 11, 12, 13]),
         ([[10, 11], [10], [10, 11, 12]], 13, [10, 11, 12]),
+        ([[10, 11, 12], [10, 11]], 13, [10, 11, 12]),
         ([[10, 11], [10, 11, 12]], 10, []),
     ],
 )
@@ -46,16 +50,50 @@ def test_what_the_state_holds_as_told_is_missing_once_and_in_order(
     assert [one.headers for one in found] == [(("said", one.value),) for one in found]
 
 
-@pytest.mark.parametrize("attempts", [[[1]], [[1, 2, 3], [1, 2]], [[1], [1, 2], [1, 2, 3]]])
-def test_the_last_transaction_begins_behind_a_marker(attempts: Sequence[Sequence[int]]) -> None:
+@pytest.mark.parametrize(
+    ("attempts", "last"),
+    [([[1, 9]], 0), ([[1, 2, 9], [1, 9]], 1), ([[1, 9], [1, 2, 9], [1, 2]], 1), ([[9], [1], [2]], 0)],
+)
+def test_the_last_transaction_is_the_last_one_that_is_whole(attempts: Sequence[Sequence[int]], last: int) -> None:
     transactions = written(*attempts)
     end = end_of([one for transaction in transactions for one in transaction], [])
     assert end.committed is None
-    assert last_transaction(end.aborted) == transactions[-1]
+    assert last_transaction(end.aborted, lambda one: one.value == b"9") == transactions[last]
+
+
+def test_where_none_is_whole_there_is_none() -> None:
+    assert last_transaction([], lambda _: True) == []
+    assert last_transaction([record(4, 1), record(5, 2)], lambda _: False) == []
 
 
 def test_nothing_is_aborted_behind_the_last_that_was_committed() -> None:
     (first, second) = written([1, 2], [1, 2])
     assert end_of([*first, *second], second) == End(second[-1], [])
     assert end_of([], []) == End(None, [])
-    assert last_transaction([]) == []
+
+
+def test_the_position_ends_what_a_transaction_writes_of_the_state() -> None:
+    log = Log()
+    for number in range(3):
+        log.webhook(number, start(str(200 + number), t=number))
+    task = new_task()
+    batch = task.process(log.records[:1])
+    for one in log.records[1:]:
+        batch.extend(task.process([one]))
+    assert list(batch.changelog)[-1] == position_key(0)
+    assert len(batch.changelog) == 4
+
+
+def test_an_event_of_a_call_that_was_dropped_is_known() -> None:
+    log = Log()
+    log.webhook(0, start("201", t=0))
+    log.webhook(5, end("201", t=5, duration=4))
+    log.webhook(200, start("202", t=200))
+    task = new_task(Rules(closed_kept_s=60))
+    before = task.process(log.records[:1]).session_events
+    after = task.process(log.records[1:]).session_events
+    assert all(task.knows(event.value or b"") for event in (*before, *after))
+    again = new_task(Rules(closed_kept_s=60))
+    assert not any(again.knows(event.value or b"") for event in (*before, *after))
+    again.process(log.records[:1])
+    assert [again.knows(event.value or b"") for event in after] == [False] * len(after)
