@@ -16,12 +16,10 @@ from deploy.local.broker import resolve_jars
 from events.kafka import discard, transactional_producer
 from tests.chaos import disks, network
 from tests.chaos.brokers import Node
-from tests.chaos.plan import PARTITIONS, Fault
+from tests.chaos.plan import AND, PARTITIONS, Fault
 from tests.chaos.site import Site
 
 REACHED_TIMEOUT_S = 60.0
-AND = " + "
-"""Between the targets of one fault."""
 
 
 class Faults:

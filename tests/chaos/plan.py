@@ -45,9 +45,10 @@ OF_NETWORK = network.KINDS
 """Root only, and only when chosen."""
 OF_SERVICES = frozenset({"kill", "kill at", "freeze", *TOGETHER, "scale", "rolling restart", "double"})
 """What is done to a service's process: two of these at once would be done to one that is not there."""
-
-
 CLOSING = frozenset({"kill", "kill at", "freeze", *TOGETHER, "power cut", "blackout"})
+"""While this befalls ingest no webhook can be answered."""
+AND = " + "
+"""Between the targets of one fault."""
 
 
 def lanes_of(faults: Sequence[Fault]) -> list[list[Fault]]:
@@ -102,9 +103,9 @@ def _fault(random: Random, kind: str, longest_s: float, brokers: int, points: Se
     node = f"kafka-{random.randrange(brokers) + 1}"
     spell_s = min(longest_s, random.choice(SPELLS_S))
     if kind in TOGETHER:
-        return Fault(kind, " + ".join(random.choice(lane) for lane in LANES), spell_s)
+        return Fault(kind, AND.join(random.choice(lane) for lane in LANES), spell_s)
     if kind == "blackout":
-        return Fault(kind, " + ".join(STORES_ON_DISKS), spell_s)
+        return Fault(kind, AND.join(STORES_ON_DISKS), spell_s)
     pairs = PAIRS if brokers == 1 else (*PAIRS, "brokers")
     targets: dict[str, tuple[str, float]] = {
         **dict.fromkeys(("kill", "freeze"), (random.choice(SERVICES), spell_s)),
@@ -115,7 +116,7 @@ def _fault(random: Random, kind: str, longest_s: float, brokers: int, points: Se
         **dict.fromkeys(OF_NETWORK, (random.choice(pairs), spell_s)),
         "kill database": ("postgres", spell_s),
         "database away": ("postgres", longest_s),
-        "kill at": (" + ".join(f"{point} {random.randint(1, NTH_MAX)}" for point in points), 0.0),
+        "kill at": (AND.join(f"{point} {random.randint(1, NTH_MAX)}" for point in points), 0.0),
         "reassign": (str(random.randrange(PARTITIONS)), 0.0),
         "reset": (random.choice(WAYS), 0.0),
         "lose commit answers": ("processors", 0.0),
