@@ -45,4 +45,4 @@ def test_a_run_without_a_verdict_is_red_made_nothing_and_holds_nobody_up() -> No
     assert (row, faults, number) == (ROWS[1], 2, 0)
     row, faults, number = due(ROWS, [nothing, made("freezes", [1.0, 1.0])]) or (None, 0, 0)
     assert (row, faults, number) == (ROWS[0], 3, 1), "with another seed"
-    assert "| 0, 5 | 0, 0, 1 of 0 requests, 0 events (1 of 1 runs red) | - | 0.0 s |" in table(ROWS, [nothing])[2]
+    assert "| 0, 5 | 0, 0, 1 of 0 requests, 0 events (1 of 1 runs red) | - | - | 0.0 s |" in table(ROWS, [nothing])[2]

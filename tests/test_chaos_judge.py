@@ -14,8 +14,9 @@ from processors.task import Task
 from tests.builders import T0
 from tests.chaos import verdict
 from tests.chaos.faults import Faults
+from tests.chaos.follower import Follower
 from tests.chaos.ledger import Attempt, Ledger, attempts_of
-from tests.chaos.plan import CHOSEN, KINDS, OF_DISKS, OF_NETWORK, OF_THREE, plan
+from tests.chaos.plan import CHOSEN, ENDING, KINDS, OF_DISKS, OF_NETWORK, OF_THREE, plan
 from tests.chaos.reference import PROGRESS, Expected, Fold, Json, Raw, expect, folded
 from tests.chaos.soak import Sample, Watch
 from tests.chaos.traffic import Traffic
@@ -41,10 +42,10 @@ class Evidence:
     def lines(self) -> list[verdict.Line]:
         found = {0: self.sessions}
         return [
-            verdict.accepted_are_there(self.attempts, self.webhooks),
-            verdict.nothing_unsent(self.attempts, self.webhooks),
+            verdict.accepted_are_there(self.attempts, self.webhooks, 0.0),
+            verdict.nothing_unsent(self.attempts, self.webhooks, clock_was_right=True),
             verdict.sessions_equal(self.expected, found, self.dead, self.attempts),
-            verdict.views_equal("SQLite", self.fold, self.calls, self.agents, self.revisions),
+            verdict.views_equal("SQLite", self.fold, self.calls, self.agents, self.revisions, {}),
         ]
 
     @property
@@ -61,13 +62,10 @@ def evidence() -> Evidence:
     batch = Task(0, feed.rules, PBXS, "threecx.webhooks").process(feed.records)
     attempts = []
     for number, step in enumerate(step for step in feed.steps if step.sequence is not None):
-        attempts.append(Attempt(number, step.pbx, step.body, 0.0, 202, step.ce_id, 0.1))
+        at_s = step.received_at.timestamp()
+        attempts.append(Attempt(number, step.pbx, step.body, at_s, 202, step.ce_id, at_s + 0.1))
     known = {one.id: one for one in attempts}
     fold = folded(expected)
-    agents = [
-        {"pbx": pbx, "extension": extension, "status": "on_call", "calls": sorted(calls)}
-        for (pbx, extension), calls in fold.on_call.items()
-    ]
     return Evidence(
         list(known.values()),
         raw,
@@ -75,10 +73,26 @@ def evidence() -> Evidence:
         [Raw(0, n, one.key, one.value, tuple(one.headers)) for n, one in enumerate(batch.session_events)],
         [Raw(0, n, one.key, one.value, tuple(one.headers)) for n, one in enumerate(batch.dead_letters)],
         dict(fold.sessions),
-        agents,
+        agents_of(fold),
         fold,
         dict(fold.revisions),
     )
+
+
+def agents_of(fold: Fold) -> list[Json]:
+    """As the API shows them on the day of the feed."""
+    day = T0.date().isoformat()
+    keys = {(one["pbx"], one["agent"]["extension"]) for one in fold.sessions.values()}
+    return [
+        {
+            **agent,
+            "pbx": pbx,
+            "extension": extension,
+            "since": agent["since"].isoformat(),
+            "today": {**agent["today"], "day": day},
+        }
+        for (pbx, extension), agent in fold.agents({}, dict.fromkeys(keys, day)).items()
+    ]
 
 
 def first_webhook(found: Evidence) -> Raw:
@@ -102,6 +116,23 @@ def change_a_body(found: Evidence) -> None:
 def invent_a_webhook(found: Evidence) -> None:
     said = Envelope("x", "default", Type.WEBHOOK_RECEIVED, T0, "application/json", "z", 7)
     found.webhooks.append(Raw(0, 10**6, b"default", b'{"a": 1}', tuple(envelope.encode(said))))
+
+
+def swap_two_webhooks(found: Evidence) -> None:
+    first, second = [n for n, one in enumerate(found.webhooks) if one.header["ce_type"] == Type.WEBHOOK_RECEIVED][:2]
+    found.webhooks[first], found.webhooks[second] = found.webhooks[second], found.webhooks[first]
+
+
+def tick_before_its_time(found: Evidence) -> None:
+    later = {"ce_type": Type.CLOCK_TICK, "ce_time": "2999-01-01T00:00:00.000000Z"}
+    headers = {**first_webhook(found).header, **later}
+    tick = first_webhook(found)._replace(headers=tuple((name, value.encode()) for name, value in headers.items()))
+    found.webhooks.insert(0, tick)
+
+
+def stamp_a_webhook_late(found: Evidence) -> None:
+    one = found.attempts[-1]
+    found.attempts[-1] = replace(one, sent_s=one.sent_s - 60, answered_s=one.sent_s - 59)
 
 
 def accept_with_an_error(found: Evidence) -> None:
@@ -142,6 +173,21 @@ def lose_a_dead_letter(found: Evidence) -> None:
     found.expected[0].dead_letters.append(one.header["ce_id"])
 
 
+def double_a_dead_letter(found: Evidence) -> None:
+    one = first_webhook(found)
+    said = (*one.headers, ("dead_letter_origin", b"threecx.webhooks"))
+    found.dead += [one._replace(headers=said)]
+
+
+def lose_what_the_door_refused(found: Evidence) -> None:
+    found.attempts.append(replace(found.attempts[0], status=422, id=None, body=b"[]"))
+
+
+def keep_what_nobody_sent(found: Evidence) -> None:
+    one = first_webhook(found)
+    found.dead.append(one._replace(headers=(*one.headers, ("dead_letter_origin", b"ingest")), value=b"?"))
+
+
 def lose_a_call_of_the_view(found: Evidence) -> None:
     found.calls.popitem()
 
@@ -160,17 +206,36 @@ def forget_a_revision(found: Evidence) -> None:
 
 
 def keep_an_agent_busy(found: Evidence) -> None:
-    found.agents.append({"pbx": "default", "extension": "999", "status": "on_call", "calls": ["x"]})
+    found.agents[0] |= {"calls": ["x"]}
 
 
 def call_a_busy_agent_available(found: Evidence) -> None:
-    found.agents.append({"pbx": "default", "extension": "998", "status": "available", "calls": ["x"]})
+    found.agents[0] |= {"status": "available" if found.agents[0]["status"] == "on_call" else "on_call"}
+
+
+def forget_an_idle_agent(found: Evidence) -> None:
+    del found.agents[0]
+
+
+def invent_an_agent(found: Evidence) -> None:
+    found.agents.append(found.agents[0] | {"extension": "999"})
+
+
+def miscount_a_day(found: Evidence) -> None:
+    found.agents[0]["today"] |= {"calls": found.agents[0]["today"]["calls"] + 1}
+
+
+def tell_a_wrong_last_call(found: Evidence) -> None:
+    found.agents[0] |= {"last_call": "x"}
 
 
 PLANTED: Sequence[tuple[Callable[[Evidence], None], str]] = (
     (lose_a_webhook, "lost-write"),
     (change_a_body, "corrupt-write"),
     (invent_a_webhook, "phantom"),
+    (swap_two_webhooks, "wrong order"),
+    (tick_before_its_time, "a webhook after a younger tick"),
+    (stamp_a_webhook_late, "wrong time"),
     (accept_with_an_error, "undeclared answer"),
     (one_id_for_two, "duplicate id"),
     (lose_a_session_event, "lost-write"),
@@ -179,12 +244,19 @@ PLANTED: Sequence[tuple[Callable[[Evidence], None], str]] = (
     (swap_two_session_events, "wrong value or order"),
     (change_a_session_event, "wrong value or order"),
     (lose_a_dead_letter, "lost-write (dead letter)"),
+    (double_a_dead_letter, "duplicate or phantom (dead letter)"),
+    (lose_what_the_door_refused, "lost-write (refused at the door)"),
+    (keep_what_nobody_sent, "phantom (refused at the door)"),
     (lose_a_call_of_the_view, "lost-update"),
     (invent_a_call_in_the_view, "phantom"),
     (show_an_old_revision, "stale-read"),
     (forget_a_revision, "lost-update (revisions)"),
     (keep_an_agent_busy, "wrong agent"),
-    (call_a_busy_agent_available, "wrong status"),
+    (call_a_busy_agent_available, "wrong agent"),
+    (forget_an_idle_agent, "lost-update (agent)"),
+    (invent_an_agent, "phantom (agent)"),
+    (miscount_a_day, "wrong agent"),
+    (tell_a_wrong_last_call, "wrong agent"),
 )
 
 
@@ -205,10 +277,39 @@ def test_a_client_of_the_stream_that_missed_something_is_seen() -> None:
     agent = {"pbx": "default", "extension": "201", "status": "on_call", "calls": ["x"], "as_of": "1", "today": {}}
     key = ("default", "201")
     later = agent | {"as_of": "2"}
-    assert not verdict.stream_equals("SQLite", {key: agent}, [later], []).violations
-    for held in ({}, {key: agent | {"calls": []}}, {key: agent, ("default", "202"): agent}):
-        assert verdict.stream_equals("SQLite", held, [later], []).violations
-    assert verdict.stream_equals("SQLite", {key: agent}, [later], ["a gap"]).violations
+    call = {"session_id": "x", "status": "open", "revision": 2}
+
+    def client(agents: dict[tuple[str, str], Json], calls: dict[str, Json]) -> Follower:
+        found = Follower("")
+        found.agents, found.calls, found.resumed = agents, calls, 1
+        return found
+
+    def is_seen(held: Follower) -> bool:
+        return bool(verdict.stream_equals("SQLite", held, {"x": call}, [later]).violations)
+
+    assert not is_seen(client({key: agent}, {"x": call}))
+    for agents in ({}, {key: agent | {"calls": []}}, {key: agent, ("default", "202"): agent}):
+        assert is_seen(client(agents, {"x": call}))
+    for calls in ({}, {"x": call | {"revision": 1}}, {"x": call, "y": call}):
+        assert is_seen(client({key: agent}, calls))
+    told_a_gap, never_resumed = (client({key: agent}, {"x": call}) for _ in range(2))
+    told_a_gap.problems.append("a gap")
+    never_resumed.resumed = 0
+    assert is_seen(told_a_gap)
+    assert is_seen(never_resumed)
+
+
+def test_a_webhook_without_a_timely_answer_is_seen() -> None:
+    def problems(status: int | None, answered_s: float | None, down: verdict.Window = (0.0, 9.0)) -> list[str]:
+        return verdict.answers([Attempt(1, "default", b"{}", 10.0, status, None, answered_s)], [down], [(0.0, 9.0)])[1]
+
+    assert not problems(202, 10.1)
+    assert "answered None" in problems(None, None)[0], "none ever came"
+    assert "answered None" in problems(None, 10.0)[0], "the connection was closed"
+    assert "after 6.0 s" in problems(202, 16.0)[0]
+    assert "was refused" in problems(503, 10.1)[0]
+    assert not problems(None, 10.0, (10.0, 11.0)), "the door was down"
+    assert not verdict.answers([Attempt(1, "default", b"{}", 8.0, 503, None, 8.1)], [], [(0.0, 9.0)])[1]
 
 
 def test_a_counter_that_is_off_by_one_is_seen() -> None:
@@ -237,6 +338,9 @@ def test_a_plan_is_the_same_again_and_has_every_kind() -> None:
     for kind in (*KINDS, *OF_THREE, *OF_DISKS, *OF_NETWORK, *CHOSEN):
         assert hasattr(Faults, "_" + kind.replace(" ", "_").replace("-", "_"))
     assert max(fault.seconds for fault in faults if fault.kind != "clock") <= 8.0
+    spared = plan(seed, 80, longest_s=5, brokers=1, spared_from=40)
+    assert not {fault.kind for fault in spared[40:]} & ENDING
+    assert {fault.kind for fault in spared} == {*KINDS}
 
 
 def test_traffic_is_the_same_again_and_comes_in_order() -> None:
@@ -249,12 +353,14 @@ def test_traffic_is_the_same_again_and_comes_in_order() -> None:
 
 
 def test_what_grows_over_a_long_run_is_seen() -> None:
-    def watch(megabytes: Callable[[int], float], files: Callable[[int], int]) -> Watch:
-        found = Watch(dict, Path())
-        found.samples["ingest"] = [Sample(n * 5.0, megabytes(n), files(n)) for n in range(700)]
+    def watch(megabytes: Callable[[int], float], files: Callable[[int], int], life: int = 700) -> Watch:
+        found = Watch(dict, Path(), ["ingest"])
+        found.samples["ingest"] = [Sample(n * 5.0, n // life, megabytes(n % life), files(n)) for n in range(700)]
         return found
 
     assert not list(watch(lambda n: 100 + n % 7, lambda n: 20 + n % 3).problems())
     assert "megabytes grew" in next(watch(lambda n: 100 + n * 0.3, lambda _: 20).problems())
     assert "files grew" in next(watch(lambda _: 100, lambda n: 20 + n // 10).problems())
-    assert "too few" in next(Watch(dict, Path(), {"ingest": []}).problems())
+    # A leak that each restart takes along.
+    assert "megabytes grew" in next(watch(lambda n: 100 + n * 0.6, lambda _: 20, life=200).problems())
+    assert "no life was long enough" in next(watch(lambda _: 100, lambda _: 20, life=100).problems())

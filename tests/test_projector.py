@@ -202,6 +202,11 @@ async def test_what_is_written_behind_is_written_at_last_in_order_and_told_once(
     assert views.untold == (0 if before_commit else 1)
 
 
+def consumer_that_notes(sought: dict[TopicPartition, int]) -> Any:
+    """A consumer that keeps where it is sought to."""
+    return SimpleNamespace(seek=sought.__setitem__, resume=lambda *_: None)
+
+
 @pytest.mark.usefixtures("behind")
 async def test_what_was_taken_before_a_seek_is_let_go_of_as_a_whole(
     store: Store, monkeypatch: pytest.MonkeyPatch
@@ -217,12 +222,47 @@ async def test_what_was_taken_before_a_seek_is_let_go_of_as_a_whole(
     await batch
     await folding._handle(records[6:9])
     sought: dict[TopicPartition, int] = {}
-    consumer: Any = SimpleNamespace(seek=sought.__setitem__, resume=lambda *_: None)
-    await folding._begin(consumer, [place := TopicPartition("sessions", PARTITION)])
+    await folding._begin(consumer_that_notes(sought), [place := TopicPartition("sessions", PARTITION)])
     assert sought == {place: 0}
     assert await store.positions() == {}, "nothing is begun while a rebalance goes on"
     await folding._handle(records[:4])
     await folding._handle(records[4:])
+    await folding._handle([])
+    assert await stored_rows(store) == folded_rows(records, "sessions")
+
+
+@pytest.mark.usefixtures("behind")
+@pytest.mark.parametrize("failures", [1, 0])
+async def test_what_is_let_go_of_only_after_a_seek_is_not_taken_for_folded(
+    store: Store, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """The rebalance is over before the batch that waits for its turn, or is still folded, learns of it.
+
+    What comes again and straddles its end would be cut there, and what lies before it never come into the views.
+    """
+    folding = projector_of(store, stream_of())
+    records: Any = session_records(6)
+    sought: dict[TopicPartition, int] = {}
+    place = TopicPartition("sessions", PARTITION)
+    fold_batch = folding._batch
+
+    async def slowly(taken: Any) -> Any:
+        batch = await fold_batch(taken)
+        await folding.on_partitions_revoked([])
+        await folding._begin(consumer_that_notes(sought), [place])
+        return batch
+
+    monkeypatch.setattr(store, "writing", failing(store, failures))
+    await folding._handle(records[:3])
+    if not failures:
+        assert folding._behind is not None
+        await folding._behind
+    with monkeypatch.context() as patched:
+        patched.setattr(folding, "_batch", slowly)
+        await folding._handle(records[3:6])
+    assert sought == {place: 0 if failures else 3}
+    await folding._handle(records[sought[place] : 10])
+    await folding._handle(records[10:])
     await folding._handle([])
     assert await stored_rows(store) == folded_rows(records, "sessions")
 

@@ -32,7 +32,7 @@ from events.topics import TopicSet
 from tests.chaos import verdict
 from tests.chaos.ledger import Ledger, attempts_of
 from tests.chaos.reference import Expected, Fold, expect_all, folded
-from tests.chaos.run import CATCH_UP_TIMEOUT_S, STORES, WHY_SAMPLE, by_partition
+from tests.chaos.run import CATCH_UP_TIMEOUT_S, STORES, WHY_SAMPLE, by_partition, wall_s
 from tests.chaos.site import ALWAYS, RULES, Site, Surroundings
 from tests.chaos.traffic import QUEUE, Sender, Traffic
 from tests.system import Service
@@ -251,8 +251,8 @@ class Upgrade:
         topics = self.site.kafka.topic_set
         webhooks = await self.site.topic(topics.webhooks)
         attempts = list(attempts_of(self._folder / "ledger.jsonl"))
-        self._tell(verdict.accepted_are_there(attempts, webhooks))
-        self._tell(verdict.nothing_unsent(attempts, webhooks))
+        self._tell(verdict.accepted_are_there(attempts, webhooks, wall_s()))
+        self._tell(verdict.nothing_unsent(attempts, webhooks, clock_was_right=True))
         expected = expect_all(by_partition(webhooks), self._sender.facts, RULES, frozenset({QUEUE}))
         say("the set that was there from the first:")
         await self._judge_set(topics, expected, {name: name for name in STORES})
@@ -280,8 +280,9 @@ class Upgrade:
         self._tell(verdict.sessions_equal(expected, by_partition(sessions), dead, attempts))
         fold = folded(expected)
         for name, board in stores.items():
-            calls, agents = await self.site.calls(board), await self.site.agents(board)
-            self._tell(verdict.views_equal(STORES[name], fold, calls, agents, await self._revisions(board, fold)))
+            calls, (agents, _) = await self.site.calls(board), await self.site.agents(board)
+            revisions = await self._revisions(board, fold)
+            self._tell(verdict.views_equal(STORES[name], fold, calls, agents, revisions, self.site.zones))
 
     async def _revisions(self, board: str, fold: Fold) -> dict[str, int]:
         ids = Random(len(fold.sessions)).sample(sorted(fold.sessions), min(WHY_SAMPLE, len(fold.sessions)))

@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -42,7 +42,11 @@ def tell(report: Report) -> None:
         print(f"answers: {len(answers):,}; p99 {answers[int(P99 * len(answers))]:.3f} s, slowest {answers[-1]:.3f} s")
     recovered = sorted(one for times in report.recovery_s.values() for one in times)
     if recovered:
-        print(f"caught up: p99 {recovered[int(P99 * len(recovered))]:.1f} s over {len(recovered)} faults")
+        over = sorted(one for times in report.since_over_s.values() for one in times)
+        print(
+            f"caught up: p99 {recovered[int(P99 * len(recovered))]:.1f} s over {len(recovered)} faults;"
+            f" with the start of who was killed {over[int(P99 * len(over))]:.1f} s"
+        )
     print("also:", ", ".join(f"{name} {count}" for name, count in sorted(report.done.items())), "\n")
     for line in report.lines:
         print(line)
@@ -56,12 +60,17 @@ def written(report: Report) -> str:
     counts = {name: count for line in report.lines for name, count in line.counts.items()}
     return json.dumps(
         {
-            "recovery_s": {kind: [round(one, 2) for one in times] for kind, times in report.recovery_s.items()},
+            "recovery_s": _rounded(report.recovery_s),
+            "since_over_s": _rounded(report.since_over_s),
             "counts": {"attempts": counts.get("of attempts", 0), "session events": counts.get("session events", 0)},
             "slowest_answer_s": round(max(report.answers_s, default=0.0), 2),
             "violations": report.violations,
         }
     )
+
+
+def _rounded(times_of: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    return {kind: [round(one, 2) for one in times] for kind, times in times_of.items()}
 
 
 def surroundings_for(faults: Sequence[Fault], brokers: int) -> Surroundings:
@@ -106,7 +115,15 @@ def main() -> int:
     folder.chmod(0o755)
     if given.soak:
         given.faults = max(1, round(given.soak / FAULT_EVERY_S))
-    faults = plan(given.seed, given.faults, longest_s=given.longest, brokers=given.brokers, only=given.only)
+    spared_from = given.faults // 2 if given.soak else None
+    faults = plan(
+        given.seed,
+        given.faults,
+        longest_s=given.longest,
+        brokers=given.brokers,
+        only=given.only,
+        spared_from=spared_from,
+    )
     say(f"seed {given.seed}: {len(faults)} faults, {given.brokers} broker(s), {given.rate:g} webhooks/s; {folder}")
     run = Run(folder, given.seed, given.rate, surroundings_for(faults, given.brokers), faults, say)
     report = asyncio.run(run.one_by_one(given.rest, FAULT_EVERY_S if given.soak else 0.0))

@@ -63,7 +63,7 @@ ROWS: Final = (
     Row("SIGKILL of leaders, of the coordinator", ("kill leaders", "kill coordinator"), 60, 15, _THREE),
     Row("SIGKILL of all three brokers", ("kill all brokers",), 20, 10, _THREE),
     Row("commits held back, answers lost", ("hold commits", "lose commit answers"), 60, 30),
-    Row("the network: cut, reset, loss, narrow", OF_NETWORK, 60, 15, _THREE),
+    Row("the network: cut, reset, loss, narrow", OF_NETWORK, 60, 15, "--brokers 3 --rate 20 --rest 0.2 --longest 30"),
     Row("power cut of all disks", ("blackout",), 40, 10, "--rate 20 --rest 0.2 --longest 1"),
     Row("disk full, slow, failing sync", ("disk full", "slow disk", "failing sync"), 50, 10, "--rate 20 --longest 1"),
     Row("ingest's clock jumps, seconds to years", ("clock",), 20, 20),
@@ -125,6 +125,7 @@ def table(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
         "made, of wanted",
         "lost, doubled, wrong",
         "caught up: median, p99, most",
+        "with the start of who was killed",
         "slowest answer",
         "last",
     )
@@ -140,16 +141,23 @@ def _line(row: Row, results: Sequence[Result]) -> str:
     doubled = sum(any(word in one for word in DOUBLED) for one in wrong)
     counts = [result["counts"] for result in results]
     requests, events = (sum(one[name] for one in counts) for name in ("attempts", "session events"))
-    took = "-"
-    if caught_up:
-        spread = (statistics.median(caught_up), caught_up[int(P99 * len(caught_up))], caught_up[-1])
-        took = " / ".join(f"{one:.1f}" for one in spread) + " s"
+    with_start = sorted(one for result in results for times in result.get("since_over_s", {}).values() for one in times)
     red = sum(bool(result["violations"]) for result in results)
+    slowest_s = max(result["slowest_answer_s"] for result in results)
     return (
         f"| {row.name} | {len(caught_up)}, {row.wanted} | {lost}, {doubled}, {len(wrong) - lost - doubled}"
         f" of {requests:,} requests, {events:,} events"
         + (f" ({red} of {len(results)} runs red)" if red else "")
-        + f" | {took} | {max(result['slowest_answer_s'] for result in results):.1f} s | `{results[-1]['command']}` |"
+        + f" | {_spread(caught_up)} | {_spread(with_start)} | {slowest_s:.1f} s | `{results[-1]['command']}` |"
+    )
+
+
+def _spread(times: Sequence[float]) -> str:
+    """Of sorted times."""
+    if not times:
+        return "-"
+    return (
+        " / ".join(f"{one:.1f}" for one in (statistics.median(times), times[int(P99 * len(times))], times[-1])) + " s"
     )
 
 

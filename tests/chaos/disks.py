@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tests.waiting import eventually
 
 MEGABYTES = 512
 SYNCS = "fsync,fdatasync,sync_file_range,msync"
+ATTACHED_TIMEOUT_S = 10.0
 SLOW_US = 300_000
 """So long each sync takes on a slow disk."""
 
@@ -84,18 +85,31 @@ async def freeze(pids: Sequence[int]) -> None:
 
 
 @asynccontextmanager
-async def syncs(pids: Sequence[int], *, fail: bool) -> AsyncIterator[None]:
-    """For the length of the block each sync of these processes fails with EIO, or takes `SLOW_US`."""
+async def syncs(pids: Sequence[int], log: Path, *, fail: bool) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+    """For the length of the block each sync of these processes fails with EIO, or takes `SLOW_US`.
+
+    Yields what tells whether there was one; `log` is written for that.
+    """
     how = "error=EIO" if fail else f"delay_enter={SLOW_US}"
     chosen = [word for pid in pids for word in ("-p", str(pid))]
-    command = ["strace", "-f", "-q", "-o", os.devnull, "-e", f"trace={SYNCS}", "-e", f"inject={SYNCS}:{how}", *chosen]
-    tracing = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log.unlink(missing_ok=True)
+    command = ["strace", "-f", "-o", str(log), "-e", f"trace={SYNCS}", "-e", f"inject={SYNCS}:{how}", *chosen]
+    tracing = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert tracing.stderr is not None
+
+    async def is_met() -> bool:
+        return any(call in log.read_text("ascii", "replace") for call in ("INJECTED", "DELAYED"))
+
     try:
-        yield
+        async with asyncio.timeout(ATTACHED_TIMEOUT_S):
+            for _ in pids:
+                said = await tracing.stderr.readline()
+                assert b"attached" in said, said.decode()
+        yield is_met
     finally:
         with contextlib.suppress(ProcessLookupError):  # it ends with those whom it watches
             tracing.terminate()
-        await tracing.wait()
+        await tracing.communicate()
 
 
 def is_possible() -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -17,9 +18,15 @@ from events.kafka import discard, transactional_producer
 from tests.chaos import disks, network
 from tests.chaos.brokers import Node
 from tests.chaos.plan import AND, PARTITIONS, Fault
-from tests.chaos.site import Site
+from tests.chaos.site import Site, second_of
 
 REACHED_TIMEOUT_S = 60.0
+MET_TIMEOUT_S = 20.0
+"""A fault of a disk or of the network stays until somebody has felt it, so much longer at the most."""
+
+
+class NotMetError(Exception):
+    """The fault was there, and nobody did what it would have befallen: it does not count."""
 
 
 class Faults:
@@ -30,16 +37,26 @@ class Faults:
         self._site = site
         self._done = done
         self._problems = problems
+        self._over_s: float | None = None
 
-    async def bring_about(self, fault: Fault) -> None:
-        """And heal it."""
+    async def bring_about(self, fault: Fault) -> float:
+        """And heal it; when its spell was over, and whoever was killed was about to be started again.
+
+        Raises NotMetError when nobody came to feel it.
+        """
         doer: Callable[[Fault], Awaitable[None]] = getattr(self, "_" + fault.kind.replace(" ", "_").replace("-", "_"))
+        self._over_s = None
         await doer(fault)
         self._done[fault.kind] += 1
+        return time.monotonic() if self._over_s is None else self._over_s
+
+    async def _spell(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._over_s = time.monotonic()
 
     async def _kill(self, fault: Fault) -> None:
         self._site.kill(fault.target)
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
         self._site.launch(fault.target)
         await self._site.answers(fault.target)
 
@@ -73,14 +90,16 @@ class Faults:
             self._problems.append(f"{name} never came to {point} for the {nth}. time")
         if service.returncode not in {None, -signal.SIGKILL}:
             self._problems.append(f"{name} ended with status {service.returncode} on its way to {point}")
-        self._done[f"at {point} of {name.split('-', maxsplit=1)[0]}"] += 1
+        if service.returncode == -signal.SIGKILL:
+            self._done[f"at {point} of {name.split('-', maxsplit=1)[0]}"] += 1
+        await self._spell(0)
         self._site.kill(name)
         self._site.launch(name)
         await self._site.answers(name)
 
     async def _freeze(self, fault: Fault) -> None:
         self._site.send(fault.target, signal.SIGSTOP)
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
         self._site.send(fault.target, signal.SIGCONT)
 
     async def _kill_broker(self, fault: Fault) -> None:
@@ -98,7 +117,7 @@ class Faults:
     async def _kill_nodes(self, nodes: Sequence[Node], seconds: float) -> None:
         for node in nodes:
             node.kill()
-        await asyncio.sleep(seconds)
+        await self._spell(seconds)
         for node in nodes:
             node.spawn()
         for node in nodes:
@@ -107,13 +126,13 @@ class Faults:
     async def _freeze_broker(self, fault: Fault) -> None:
         node = self._site.cluster.node(int(fault.target[-1]))
         node.signal(signal.SIGSTOP)
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
         node.signal(signal.SIGCONT)
 
     async def _kill_database(self, fault: Fault) -> None:
         self._site.database.kill()
-        await asyncio.sleep(fault.seconds)
-        self._site.database.start()
+        await self._spell(fault.seconds)
+        await self._site.begin("postgres")
 
     _database_away = _kill_database
 
@@ -135,7 +154,7 @@ class Faults:
         way = self._site.ways[fault.target]
         way.cut = True
         way.reset()
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
         way.heal()
 
     async def _reset(self, fault: Fault) -> None:
@@ -145,17 +164,17 @@ class Faults:
 
     async def _stall(self, fault: Fault) -> None:
         self._site.ways[fault.target].stalled = True
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
         self._site.ways[fault.target].heal()
 
     async def _stall_answers(self, fault: Fault) -> None:
         self._site.ways[fault.target].answers_stalled = True
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
         self._site.ways[fault.target].heal()
 
     async def _slow(self, fault: Fault) -> None:
         self._site.ways[fault.target].bytes_per_s = 10_000
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
         self._site.ways[fault.target].heal()
 
     async def _lose_commit_answers(self, _fault: Fault) -> None:
@@ -172,10 +191,13 @@ class Faults:
 
     async def _touched(self, count: int) -> None:
         way = self._site.ways["processors"]
-        async with asyncio.timeout(30):
-            while way.commits_touched < count:  # noqa: ASYNC110 - counted by the proxy
-                await asyncio.sleep(0.05)
-        self._done["commits touched"] += count
+
+        async def all_came() -> bool:
+            return way.commits_touched >= count
+
+        if not await _within(30, all_came):
+            self._problems.append(f"only {way.commits_touched} commits came by")
+        self._done["commits touched"] += way.commits_touched
 
     async def _clock(self, fault: Fault) -> None:
         self._site.set_clock(fault.seconds)
@@ -213,12 +235,15 @@ class Faults:
             self._site.launch(name)
             await self._site.answers(name)
 
-    async def _double(self, _fault: Fault) -> None:
-        """A second projections process on the same database and group, for a while."""
-        self._site.launch("projections-double")
-        await self._site.answers("projections-double")
-        await asyncio.sleep(2)
-        self._site.kill("projections-double")
+    async def _double(self, fault: Fault) -> None:
+        """A second projections process on the same database and group, until it has folded something, and a while."""
+        second = second_of(fault.target)
+        self._site.launch(second)
+        await self._site.answers(second)
+        if not await _within(REACHED_TIMEOUT_S, lambda: self._site.has_folded(second)):
+            self._problems.append(f"{second} folded nothing")
+        await self._spell(1)
+        self._site.kill(second)
 
     # Disks: each store has one of its own, see disks.py.
 
@@ -227,7 +252,7 @@ class Faults:
         await self._site.disks.cut(store, self._site.pids(store))
         await self._site.end(store)
         await asyncio.to_thread(self._site.disks.again, store)
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
         await self._site.begin(store)
 
     async def _disk_full(self, fault: Fault) -> None:
@@ -235,14 +260,19 @@ class Faults:
         await self._see_to(fault)
 
     async def _slow_disk(self, fault: Fault) -> None:
-        async with disks.syncs(self._site.pids(fault.target), fail=False):
-            await asyncio.sleep(fault.seconds)
-        await self._see_to(fault)
+        await self._syncs(fault, fail=False)
 
     async def _failing_sync(self, fault: Fault) -> None:
-        async with disks.syncs(self._site.pids(fault.target), fail=True):
-            await asyncio.sleep(fault.seconds)
+        await self._syncs(fault, fail=True)
+
+    async def _syncs(self, fault: Fault, *, fail: bool) -> None:
+        async with disks.syncs(self._site.pids(fault.target), self._site.folder / "syncs", fail=fail) as met:
+            await self._spell(fault.seconds)
+            is_met = await _within(MET_TIMEOUT_S, met)
+            await self._spell(0)
         await self._see_to(fault)
+        if not is_met:
+            raise NotMetError(f"no sync of {fault.target}'s")
 
     async def _see_to(self, fault: Fault) -> None:
         """Kafka and PostgreSQL end when their disk refuses; an operator starts them again. Ours must not end."""
@@ -255,7 +285,22 @@ class Faults:
 
     async def _packets(self, fault: Fault) -> None:
         network.trouble(fault.kind, self._site.ports_between(fault.target), to_server=fault.seconds % 2 < 1)
-        await asyncio.sleep(fault.seconds)
+        await self._spell(fault.seconds)
+        is_met = await _within(MET_TIMEOUT_S, network.has_met_a_packet)
+        await self._spell(0)
         network.heal()
+        if not is_met:
+            raise NotMetError(f"no packet between {fault.target}")
 
     _one_way_cut = _two_way_cut = _resets = _loss = _narrow = _packets
+
+
+async def _within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> bool:
+    """Whether it came to hold in that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await holds():  # noqa: ASYNC110 - many conditions, of other processes
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        return False
+    return True

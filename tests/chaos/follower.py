@@ -1,22 +1,35 @@
-"""A wallboard without a picture: it follows the event stream, comes back with `Last-Event-ID`, and holds the state."""
+"""A wallboard without a picture: it follows the event stream, comes back with `Last-Event-ID`, and holds the state.
+
+It also leaves by itself every few seconds: with no fault in the way, too, it has to be told all that it missed.
+"""
 
 import asyncio
+from random import Random
 from typing import Any
 
 import httpx
 import orjson
 
 RETRY_S = 0.3
+STAYS_S = (2.0, 8.0)
+"""So long it follows at a time."""
 Json = dict[str, Any]
 
 
 class Follower:
-    """What a client holds. `problems`: what the stream must not do. `resumed`, `anew`: how it went on after a break."""
+    """What a client holds, as of `position`.
 
-    def __init__(self, board: str) -> None:
+    `problems`: what the stream must not do. `resumed`, `anew`: how it went on after a break. `stays`: it does not leave
+    by itself any more.
+    """
+
+    def __init__(self, board: str, seed: int = 0) -> None:
         """`board`: URL of the projections."""
         self._url = f"{board}/api/v1/stream"
+        self._random = Random(seed)
         self._last = ""
+        self.stays = False
+        self.position = -1
         self.agents: dict[tuple[str, str], Json] = {}
         self.calls: dict[str, Json] = {}
         self.problems: list[str] = []
@@ -29,9 +42,12 @@ class Follower:
         async with httpx.AsyncClient(timeout=httpx.Timeout(15.0, connect=3.0)) as client:
             while True:
                 try:
-                    await self._follow(client)
+                    async with asyncio.timeout(None if self.stays else self._random.uniform(*STAYS_S)):
+                        await self._follow(client)
                 except httpx.HTTPError:
                     self.breaks += 1
+                except TimeoutError:
+                    pass
                 await asyncio.sleep(RETRY_S)
 
     async def _follow(self, client: httpx.AsyncClient) -> None:
@@ -59,6 +75,7 @@ class Follower:
         if event != "snapshot" and (life != held_life or int(number) != int(held_number) + 1):
             self.problems.append(f"after {self._last} came {event} {identity}: a gap or a repeat")
         self._last = identity
+        self.position = data.get("position", self.position)
         if event == "snapshot":
             self.agents, self.calls = {}, {}
         for agent in data.get("agents", []):

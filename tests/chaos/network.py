@@ -4,6 +4,7 @@ Each pair of processes talks over a port of its own (the brokers have a listener
 packet filter on these ports cut, break, lose or narrow what runs between the two, and nothing else. Root only.
 """
 
+import asyncio
 import ctypes
 import os
 import subprocess
@@ -44,6 +45,12 @@ def trouble(kind: str, ports: Iterable[int], *, to_server: bool = True) -> None:
             _run("iptables", "-w", "-A", "INPUT", "-p", "tcp", "-d", HOST, way, str(port), *_MATCHES[kind])
 
 
+async def has_met_a_packet() -> bool:
+    """Whether any packet was dropped or refused since the trouble began."""
+    listed = await asyncio.to_thread(_run, "iptables", "-w", "-nvxL", "INPUT")
+    return any(line.split()[0] != "0" for line in listed.splitlines()[2:])
+
+
 def heal() -> None:
     """No fault any more."""
     _run("iptables", "-w", "-F", "INPUT")
@@ -57,8 +64,8 @@ def _ways(kind: str, *, to_server: bool) -> Sequence[str]:
     return ("--dport", "--sport")
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def is_possible() -> bool:

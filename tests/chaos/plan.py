@@ -45,6 +45,8 @@ OF_NETWORK = network.KINDS
 """Root only, and only when chosen."""
 OF_SERVICES = frozenset({"kill", "kill at", "freeze", *TOGETHER, "scale", "rolling restart", "double"})
 """What is done to a service's process: two of these at once would be done to one that is not there."""
+ENDING = frozenset({"kill", "kill at", "kill three", "scale", "rolling restart", "power cut", "blackout"})
+"""Some process of ours is another one afterwards."""
 CLOSING = frozenset({"kill", "kill at", "freeze", *TOGETHER, "power cut", "blackout"})
 """While this befalls ingest no webhook can be answered."""
 AND = " + "
@@ -63,14 +65,31 @@ def closes_the_door(fault: Fault) -> bool:
     return killed or fault.target == "sender-ingest" or fault.kind == "rolling restart"
 
 
-def plan(seed: int, faults: int, *, longest_s: float, brokers: int, only: Sequence[str] | None = None) -> list[Fault]:
-    """So many faults; the first ones are one of each kind in random order, the rest by chance."""
+def may_refuse(fault: Fault) -> bool:
+    """Whether ingest may answer 503: it cannot keep what comes."""
+    return fault.target == "ingest" and fault.kind in OF_DISKS
+
+
+def plan(
+    seed: int,
+    faults: int,
+    *,
+    longest_s: float,
+    brokers: int,
+    only: Sequence[str] | None = None,
+    spared_from: int | None = None,
+) -> list[Fault]:
+    """So many faults; the first ones are one of each kind in random order, the rest by chance.
+
+    `spared_from`: from that one on none ends a process of ours, so that a leak has time to show.
+    """
     random = Random(seed)
     possible = tuple(only or (KINDS if brokers == 1 else (*KINDS, *OF_THREE)))
     kinds = sorted(set(possible))
     random.shuffle(kinds)
+    lasting = [kind for kind in possible if kind not in ENDING]
     while len(kinds) < faults:
-        kinds.append(random.choice(possible))
+        kinds.append(random.choice(possible if spared_from is None or len(kinds) < spared_from else lasting))
     points = [random.sample(lane, len(lane)) for lane in POINT_LANES]
     return [
         _fault(random, kind, longest_s, brokers, [lane[number % len(lane)] for lane in points])
@@ -122,5 +141,6 @@ def _fault(random: Random, kind: str, longest_s: float, brokers: int, points: Se
         "lose commit answers": ("processors", 0.0),
         "hold commits": ("processors", random.choice((1.0, 4.0, 8.0))),
         "clock": ("ingest", random.choice(JUMPS_S)),
+        "double": (random.choice(LANES[-1]), 0.0),
     }
     return Fault(kind, *targets.get(kind, ()))

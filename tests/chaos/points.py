@@ -7,12 +7,14 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from ingest.disk import RealDisk
+from ingest.journal import Journal
 from projections.store import Store
 from projections.stream import Stream
 from tests.kills import points
@@ -38,6 +40,9 @@ POINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "projections": PROJECTIONS,
 }
 Reached = Callable[[str], None]
+GROUP: Final = "_write_group"
+ACKNOWLEDGED: Final = "_let_go"
+"""The journal's steps."""
 
 
 def arm(service: str, point: str, nth: int) -> None:
@@ -56,18 +61,23 @@ def arm(service: str, point: str, nth: int) -> None:
 def mark_ingest(reached: Reached) -> None:
     """Have `reached` called at every point of ingest, in this process, from now on."""
     write, sync, unlink, send_batch = RealDisk.write, RealDisk.sync, RealDisk.unlink, AIOKafkaProducer.send_batch
+    doing: list[str] = []  # what else the journal does with its disk is not meant
+
+    def came(step: str, name: str) -> None:
+        if step in doing:
+            reached(name)
 
     def writing(self: RealDisk, descriptor: int, data: bytes) -> None:
-        reached("before-write")
+        came(GROUP, "before-write")
         write(self, descriptor, data)
-        reached("written")
+        came(GROUP, "written")
 
     def syncing(self: RealDisk, descriptor: int) -> None:
         sync(self, descriptor)
-        reached("synced")
+        came(GROUP, "synced")
 
     def deleting(self: RealDisk, path: Path) -> None:
-        reached("before-delete")
+        came(ACKNOWLEDGED, "before-delete")
         unlink(self, path)
 
     async def sending(self: Any, *given: Any, **named: Any) -> Any:
@@ -76,8 +86,24 @@ def mark_ingest(reached: Reached) -> None:
         reached("handed-over")
         return delivery
 
+    for step in (GROUP, ACKNOWLEDGED):
+        setattr(Journal, step, _noted(getattr(Journal, step), step, doing))
     RealDisk.write, RealDisk.sync, RealDisk.unlink = writing, syncing, deleting  # type: ignore[method-assign]
     AIOKafkaProducer.send_batch = sending
+
+
+def _noted(method: Callable[..., None], step: str, doing: list[str]) -> Callable[..., None]:
+    """The method, which says in `doing` that it is under way."""
+
+    @wraps(method)
+    def noted(*given: Any) -> None:
+        doing.append(step)
+        try:
+            method(*given)
+        finally:
+            doing.remove(step)
+
+    return noted
 
 
 def mark_projections(reached: Reached) -> None:
@@ -97,7 +123,8 @@ def mark_projections(reached: Reached) -> None:
 
     def publishing(self: Stream, name: str, data: object) -> None:
         publish(self, name, data)
-        reached("told")
+        if name == "change":
+            reached("told")
 
     async def mirroring(self: Any, *given: Any) -> None:
         await commit(self, *given)

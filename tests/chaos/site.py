@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -37,6 +38,9 @@ ALWAYS = ("ingest", "processors-1", "processors-2", "projections-sqlite", "proje
 WAYS = ("ingest", "processors", "projections")
 SAMPLE = re.compile(r"^(threecx_\w+?)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 READ_TIMEOUT_S = 300.0
+SECOND = "-second"
+"""Of the name of a second projections process on the same database."""
+SWISS_ZONE = "Europe/Zurich"
 Json = dict[str, Any]
 
 
@@ -67,12 +71,13 @@ class Site:
         self.problems: list[str] = []
         self.behind = ""
         self._clock = folder / "clock"
-        self._ports = {name: free_port() for name in (*ALWAYS, "processors-3", "projections-double")}
+        self._ports = {name: free_port() for name in (*ALWAYS, "processors-3", *map(second_of, ALWAYS[-2:]))}
         self._data = {name: folder / "data" / name for name in self._ports}
         if around.own_disks:
             self._data |= {name: self._place_of(name) / "data" for name in ("ingest", "projections-sqlite")}
         self._pbxs = folder / "pbx.toml"
         self._pbxs.write_text(_pbx_config(plain_times=plain_times), "utf-8")
+        self.zones = {} if plain_times else dict.fromkeys(SWISS, ZoneInfo(SWISS_ZONE))
         self._replication = around.brokers
         self.set_clock(0.0)
 
@@ -173,8 +178,9 @@ class Site:
         self.disks.close()
 
     def watched(self) -> dict[str, int]:
-        """Every process that runs, by name; of PostgreSQL the first one."""
-        found = {name: one.pid for name, one in self.services.items()} | {"postgres": self.database.pid}
+        """Every process that should always run, by name; of PostgreSQL the first one."""
+        found = {name: self.services[name].pid for name in ALWAYS if name in self.services}
+        found |= {"postgres": self.database.pid}
         return found | {f"kafka-{node.number}": node.pid for node in self.cluster.nodes}
 
     @property
@@ -312,17 +318,22 @@ class Site:
                     return calls
                 cursor = {"cursor": page["next_cursor"]}
 
-    async def agents(self, store: str) -> list[Json]:
-        """Every agent."""
+    async def agents(self, store: str) -> tuple[list[Json], int]:
+        """Every agent, and as of which position."""
         async with httpx.AsyncClient(base_url=self.board(store), timeout=60) as client:
-            found: list[Json] = (await client.get("/api/v1/agents")).raise_for_status().json()["agents"]
-            return found
+            answer = (await client.get("/api/v1/agents")).raise_for_status().json()
+            return answer["agents"], answer["position"]
 
     async def revisions(self, store: str, session_id: str) -> int:
         """How many revisions of a call are told."""
         async with httpx.AsyncClient(base_url=self.board(store), timeout=60) as client:
             answer = await client.get(f"/api/v1/calls/{session_id}/why")
         return len(answer.raise_for_status().json()["revisions"])
+
+    async def has_folded(self, name: str) -> bool:
+        """Whether a projections process has folded any session event."""
+        counted = await self.counted(name)
+        return any(value for key, value in counted.items() if key.startswith("threecx_projections_events_total{"))
 
     async def counted(self, name: str) -> Counter[str]:
         """The samples of a service's /metrics, by name and labels."""
@@ -332,7 +343,7 @@ class Site:
 
     def _environment(self, name: str) -> Mapping[str, str]:
         role = name.split("-", maxsplit=1)[0]
-        data = self._data[("projections-sqlite" if name == "projections-double" else name)]
+        data = self._data[name.removesuffix(SECOND)]
         data.mkdir(parents=True, exist_ok=True)
         return {
             "KAFKA_BOOTSTRAP_SERVERS": self.cluster.bootstrap_servers_of(role),
@@ -365,7 +376,7 @@ class Site:
         }
 
     def _of_projections(self, name: str) -> dict[str, str]:
-        store = "postgres" if name.endswith("postgres") else "sqlite"
+        store = name.removesuffix(SECOND).rpartition("-")[2]
         return {
             "PROJECTIONS_INSTANCE": name,
             "PROJECTIONS_APPLICATION": f"projections-{store}",
@@ -375,10 +386,15 @@ class Site:
         }
 
 
+def second_of(projections: str) -> str:
+    """The name of the second process."""
+    return f"{projections}{SECOND}"
+
+
 def _pbx_config(*, plain_times: bool) -> str:
     tables = []
     for pbx in PBXS:
         swiss = pbx in SWISS and not plain_times
-        habits = 'country = "CH"\ntimezone = "Europe/Zurich"\n' if swiss else ""
+        habits = f'country = "CH"\ntimezone = "{SWISS_ZONE}"\n' if swiss else ""
         tables.append(f'[pbx.{pbx}]\nshared_extensions = ["{QUEUE}"]\n{habits}')
     return "\n".join(tables)

@@ -1,23 +1,30 @@
-"""Memory and open files of every process over a long run, and whether they stay flat; so does the journal's size."""
+"""Memory and open files of every process over a long run, and whether they stay flat; so does the journal's size.
+
+A process that is killed takes its leak along: what is judged is one life at a time, the same process from when it is
+warm to its end, and each must have had one that was long enough.
+"""
 
 import asyncio
 import contextlib
 import csv
+import itertools
 import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 EVERY_S = 5.0
-WARM = 0.4
-"""The share of the run that is not looked at: caches fill, the first restarts are behind us."""
+WARM = 0.2
+"""The share of a life that is not looked at: caches fill."""
+SAMPLES_MIN = 120
+"""Of a life that can tell: ten minutes."""
 GROWTH_MAX = 0.25
 MEGABYTES_MAX = 40
-"""Memory may grow by so much, whichever is more, from the middle of the run to its end."""
+"""Memory may grow by so much, whichever is more, from the first third of what is looked at to the last."""
 FILES_MAX = 25
 JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -27,16 +34,21 @@ class Sample(NamedTuple):
     """Of one process at one time."""
 
     at_s: float
+    pid: int
     megabytes: float
     files: int
 
 
 @dataclass
 class Watch:
-    """Samples of each process by its name, whichever process has it; and the journal's bytes."""
+    """Samples of each process by its name, whichever process has it; and the journal's bytes.
+
+    `lasting`: those of which one must have lived long.
+    """
 
     pids: Callable[[], Mapping[str, int]]
     journal: Path
+    lasting: Sequence[str] = ()
     samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
     journal_bytes: list[int] = field(default_factory=list)
 
@@ -52,18 +64,17 @@ class Watch:
             with contextlib.suppress(OSError):
                 pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
                 files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-                self.samples[name].append(Sample(time.monotonic(), pages * PAGE_BYTES / 2**20, files))
+                self.samples[name].append(Sample(time.monotonic(), pid, pages * PAGE_BYTES / 2**20, files))
         with contextlib.suppress(OSError):
             self.journal_bytes.append(sum(path.stat().st_size for path in self.journal.iterdir()))
 
     def problems(self) -> Iterator[str]:
-        """What is not flat: the last third of what is looked at against the first."""
+        """What is not flat: of each long life the last third of what is looked at against the first."""
         for name, samples in self.samples.items():
-            first, last = _ends(samples)
-            if not first:
-                yield f"{name}: {len(samples)} samples are too few"
-                continue
-            for unit in ("megabytes", "files"):
+            lives = _long_lives(samples)
+            if not lives and name in self.lasting:
+                yield f"{name}: no life was long enough to tell"
+            for (first, last), unit in itertools.product(map(_ends, lives), ("megabytes", "files")):
                 before, after = (statistics.median(getattr(one, unit) for one in part) for part in (first, last))
                 slack = FILES_MAX if unit == "files" else max(MEGABYTES_MAX, before * GROWTH_MAX)
                 if after > before + slack:
@@ -72,15 +83,16 @@ class Watch:
             yield f"the journal grew to {max(self.journal_bytes):,} bytes"
 
     def told(self) -> Iterator[str]:
-        """A line for each process: medians of the two thirds that `problems` compares, and the most there ever was."""
+        """A line for each long life: medians of the two thirds that `problems` compares, and the most of all lives."""
         for name, samples in sorted(self.samples.items()):
-            first, last = _ends(samples)
-            if first:
+            for life in _long_lives(samples):
+                first, last = _ends(life)
                 mb, files = ([statistics.median(getattr(one, unit) for one in part) for part in (first, last)]
                              for unit in ("megabytes", "files"))  # fmt: skip
                 most = max(one.megabytes for one in samples), max(one.files for one in samples)
+                minutes = (life[-1].at_s - life[0].at_s) / 60
                 yield (
-                    f"{name}: {mb[0]:.0f} -> {mb[1]:.0f} MB (most {most[0]:.0f}),"
+                    f"{name}, {minutes:.0f} minutes: {mb[0]:.0f} -> {mb[1]:.0f} MB (most {most[0]:.0f}),"
                     f" {files[0]:.0f} -> {files[1]:.0f} open files (most {most[1]})"
                 )
         yield f"the journal: {max(self.journal_bytes, default=0):,} bytes at the most"
@@ -93,11 +105,16 @@ class Watch:
             lines.writerows((name, *one) for name, samples in self.samples.items() for one in samples)
 
 
-def _ends(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """The first and the last third of the warm part; empty when it is too short to tell."""
-    warm = samples[int(len(samples) * WARM) :]
+def _long_lives(samples: list[Sample]) -> list[list[Sample]]:
+    lives = (list(life) for _, life in itertools.groupby(samples, key=lambda one: one.pid))
+    return [life for life in lives if len(life) >= SAMPLES_MIN]
+
+
+def _ends(life: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """The first and the last third of the warm part."""
+    warm = life[int(len(life) * WARM) :]
     third = len(warm) // 3
-    return (warm[:third], warm[-third:]) if third else ([], [])
+    return warm[:third], warm[-third:]
 
 
 def seconds_of(text: str) -> float:

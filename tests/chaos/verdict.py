@@ -5,16 +5,27 @@ never written; a duplicate is there twice; an aborted read shows what was never 
 what was committed.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from http import HTTPStatus
 
 import orjson
 
+from tests.chaos.follower import Follower
 from tests.chaos.ledger import Attempt
 from tests.chaos.reference import WEBHOOK, Expected, Fold, Json, Raw
 
+Window = tuple[float, float]
+"""From when to when, in the ledger's seconds."""
 SHOWN_MAX = 3
+ANSWER_S_MAX = 5.0
+ANSWER_SLACK_S = 0.5
+"""The harness shares its two cores with all that it watches."""
+CLOCK_SLACK_S = 0.05
+"""A time is cut to the microsecond, and the wall clock is slewed."""
 
 
 @dataclass(slots=True)
@@ -38,8 +49,11 @@ class Line:
             self.violations.append(f"{name} ({len(found)}): {shown}")
 
 
-def accepted_are_there(attempts: Sequence[Attempt], webhooks: Sequence[Raw]) -> Line:
-    """1: every 2xx is in ``threecx.webhooks``, with the body that was sent."""
+def accepted_are_there(attempts: Sequence[Attempt], webhooks: Sequence[Raw], wall_s: float | None) -> Line:
+    """1: every 2xx is in ``threecx.webhooks``, with the body that was sent and the time at which it was.
+
+    `wall_s`: what makes wall-clock seconds of the ledger's; null: ingest's clock was wrong, times are not looked at.
+    """
     line = Line("1 every 2xx is in threecx.webhooks")
     there = {record.header["ce_id"]: record for record in webhooks if record.header["ce_type"] == WEBHOOK}
     accepted = [one for one in attempts if one.id is not None]
@@ -47,27 +61,56 @@ def accepted_are_there(attempts: Sequence[Attempt], webhooks: Sequence[Raw]) -> 
     line.blame("lost-write", (one for one in accepted if one.id not in there))
     known = [one for one in accepted if one.id in there]
     line.blame("corrupt-write", (one for one in known if there[one.id or ""].value != one.body))
-    line.blame("duplicate id", (one for one, count in Counter(one.id for one in accepted).items() if count > 1))
+    line.blame("duplicate id", _twice(one.id for one in accepted))
+    if wall_s is not None:
+        stamps = ((one, datetime.fromisoformat(there[one.id or ""].header["ce_time"]).timestamp()) for one in known)
+        line.blame("wrong time", (one for one, at_s in stamps if not _was_under_way(one, at_s - wall_s)))
     odd = [one for one in attempts if one.status not in {None, 202, 422, 503}]
     line.blame("undeclared answer", odd)
     return line
 
 
-def nothing_unsent(attempts: Sequence[Attempt], webhooks: Sequence[Raw]) -> Line:
-    """2: nothing is there that was not sent, nor more often than it was; repeats of ingest's keep id and sequence."""
+def _was_under_way(attempt: Attempt, at_s: float) -> bool:
+    answered_s = math.inf if attempt.answered_s is None else attempt.answered_s
+    return attempt.sent_s - CLOCK_SLACK_S <= at_s <= answered_s + CLOCK_SLACK_S
+
+
+def nothing_unsent(attempts: Sequence[Attempt], webhooks: Sequence[Raw], *, clock_was_right: bool) -> Line:
+    """2: nothing is there that was not sent, nor more often than it was; repeats of ingest's keep id and sequence.
+
+    And all is in order: in a partition an instance's sequences ascend where they are there for the first time, and, if
+    its clock was right, no webhook comes after a younger tick of its instance.
+    """
     line = Line("2 nothing is there that was not sent")
     sent = Counter((one.pbx, one.body) for one in attempts if one.status != 422)
     refused = {(one.pbx, one.body) for one in attempts if one.status == 422}
     ids: dict[tuple[str, str], Raw] = {}
+    last: dict[tuple[int, str], tuple[int, Raw]] = {}
+    ticked: dict[tuple[int, str], str] = {}
+    ambiguous, unordered, late = [], [], []
     repeats = 0
     for record in webhooks:
         said = record.header
+        place = record.partition, said["ingest"]
         if said["ce_type"] != WEBHOOK:
+            ticked[place] = max(said["ce_time"], ticked.get(place, ""))
             continue
         first = ids.setdefault((said["ingest"], said["ingest_sequence"]), record)
-        repeats += first is not record
-        if first.header["ce_id"] != said["ce_id"] or first.value != record.value:
-            line.blame("corrupt-write", [f"sequence {said['ingest_sequence']} has two meanings"])
+        if first is not record:
+            repeats += 1
+            if first.header["ce_id"] != said["ce_id"] or first.value != record.value:
+                ambiguous.append(f"sequence {said['ingest_sequence']} has two meanings")
+            continue
+        sequence = int(said["ingest_sequence"])
+        before, _ = last.get(place, (-1, record))
+        if sequence <= before:
+            unordered.append(f"partition {record.partition}: sequence {sequence} after {before}")
+        if clock_was_right and said["ce_time"] < ticked.get(place, ""):
+            late.append(f"partition {record.partition}: {said['ce_time']} after a tick of {ticked[place]}")
+        last[place] = sequence, record
+    line.blame("corrupt-write", ambiguous)
+    line.blame("wrong order", unordered)
+    line.blame("a webhook after a younger tick", late)
     there = Counter((one.header["ce_source"].removeprefix("/pbx/"), one.value or b"") for one in ids.values())
     line.counts = {"webhooks": len(ids), "forwarded again": repeats}
     line.blame("phantom", there - sent)
@@ -92,11 +135,16 @@ def sessions_equal(
             _compare(line, partition, right.session_events, mine)
     letters = Counter(one.header["ce_id"] for one in dead if one.header["dead_letter_origin"] != "ingest")
     wanted = Counter(identity for right in expected.values() for identity in right.dead_letters)
-    refused = sum(one.status == 422 for one in attempts)
-    line.counts = {"session events": count, "dead letters": len(dead)}
     line.blame("lost-write (dead letter)", wanted - letters)
-    if len(dead) < wanted.total() + refused:
-        line.blame("lost-write (refused at the door)", [f"{refused} were refused, {len(dead)} dead letters in all"])
+    line.blame("duplicate or phantom (dead letter)", letters - wanted)
+    # Ingest may deliver one twice, with the same id; and what it kept, but never came to answer, is there as well.
+    ids = {one.header["ce_id"]: one for one in dead if one.header["dead_letter_origin"] == "ingest"}
+    kept = Counter((one.header["ce_source"].removeprefix("/pbx/"), one.value or b"") for one in ids.values())
+    refused = Counter((one.pbx, one.body) for one in attempts if one.status == 422)
+    silent = Counter((one.pbx, one.body) for one in attempts if one.status is None)
+    line.blame("lost-write (refused at the door)", refused - kept)
+    line.blame("phantom (refused at the door)", kept - refused - silent)
+    line.counts = {"session events": count, "dead letters": len(dead), "of which refused at the door": kept.total()}
     if not count:
         line.blame("nothing was proven", ["no session event at all"])
     return line
@@ -114,9 +162,14 @@ def _compare(line: Line, partition: int, right: Sequence[Json], mine: Sequence[J
 
 
 def views_equal(
-    name: str, fold: Fold, calls: Mapping[str, Json], agents: Sequence[Json], revisions: Mapping[str, int]
+    name: str,
+    fold: Fold,
+    calls: Mapping[str, Json],
+    agents: Sequence[Json],
+    revisions: Mapping[str, int],
+    zones: Mapping[str, tzinfo],
 ) -> Line:
-    """4: the tables equal the fold."""
+    """4: the tables equal the fold; `zones`: of PBXs that are not at UTC."""
     line = Line(f"4 the views in {name} equal the fold")
     line.counts = {"calls": len(calls), "of which looked into": len(revisions), "agents": len(agents)}
     line.blame("lost-update", (one for one in fold.sessions if one not in calls))
@@ -128,24 +181,41 @@ def views_equal(
             line.blame("stale-read", [f"{session_id}: {differing}"] if differing else [])
     wrong = {one: count for one, count in revisions.items() if count != fold.revisions[one]}
     line.blame("lost-update (revisions)", (f"{one} has {n} of {fold.revisions[one]}" for one, n in wrong.items()))
-    on_call = {(one["pbx"], one["extension"]): set(one["calls"]) for one in agents if one["calls"]}
-    for agent in on_call.keys() | fold.on_call.keys():
-        if on_call.get(agent) != fold.on_call.get(agent):
-            line.blame("wrong agent", [f"{agent} shows {on_call.get(agent)}, is on {fold.on_call.get(agent)}"])
-    line.blame("wrong status", (one for one in agents if (one["status"] == "on_call") != bool(one["calls"])))
+    found = {(one["pbx"], one["extension"]): one for one in agents}
+    right = fold.agents(zones, {key: one["today"]["day"] for key, one in found.items()})
+    line.blame("lost-update (agent)", right.keys() - found.keys())
+    line.blame("phantom (agent)", found.keys() - right.keys())
+    wrong_agents = ((key, _differing(right[key], found[key])) for key in right.keys() & found.keys())
+    line.blame("wrong agent", (f"{key}: {differing}" for key, differing in wrong_agents if differing))
     return line
 
 
-def stream_equals(name: str, held: Mapping[tuple[str, str], Json], agents: Sequence[Json], problems: list[str]) -> Line:
+def _differing(right: Json, shown: Json) -> Json:
+    """What is shown of an agent and is not so: what should be, and what is."""
+    shown = {
+        **shown,
+        "calls": sorted(shown["calls"]),
+        "since": shown["since"] and datetime.fromisoformat(shown["since"]),
+        "today": {name: shown["today"][name] for name in right["today"]},
+    }
+    return {name: (value, shown[name]) for name, value in right.items() if shown[name] != value}
+
+
+def stream_equals(name: str, held: Follower, calls: Mapping[str, Json], agents: Sequence[Json]) -> Line:
     """5: a client of the event stream that reconnected has the same state as one that asks now."""
     line = Line(f"5 a stream client of {name} that reconnected has the same state")
     now = {(one["pbx"], one["extension"]): one for one in agents}
-    line.counts = {"agents": len(now)}
-    line.blame("gap", problems)
-    for agent in now.keys() | held.keys():
-        mine, theirs = held.get(agent), now.get(agent)
+    line.counts = {"agents": len(now), "calls": len(held.calls), "resumed": held.resumed, "begun anew": held.anew}
+    line.blame("gap", held.problems)
+    for agent in now.keys() | held.agents.keys():
+        mine, theirs = held.agents.get(agent), now.get(agent)
         if mine is None or theirs is None or _state(mine) != _state(theirs):
             line.blame("stale-read", [f"{agent}: holds {mine and _state(mine)}, is {theirs and _state(theirs)}"])
+    line.blame("stale-read (call)", (one for one, call in held.calls.items() if calls.get(one) != call))
+    opened = {one for one, call in calls.items() if call["status"] == "open"}
+    line.blame("stale-read (call not told)", opened - held.calls.keys())
+    if not held.resumed:
+        line.blame("nothing was proven", ["it never went on where it was"])
     return line
 
 
@@ -168,5 +238,30 @@ def counters_balance(sent: int, grown: Mapping[str, float]) -> Line:
     return line
 
 
-def _twice(ids: Iterable[str]) -> list[str]:
+def answers(
+    attempts: Sequence[Attempt], down: Sequence[Window], refusing: Sequence[Window]
+) -> tuple[list[float], list[str]]:
+    """How long each answer took, and what is wrong: every webhook is answered within 5 s, and refused only for a disk.
+
+    `down`: when the door was killed, frozen or cut off; `refusing`: when the journal's disk was not well.
+    """
+    took: list[float] = []
+    wrong: list[str] = []
+    for one in attempts:
+        until_s = math.inf if one.answered_s is None else one.answered_s
+        if _overlaps(down, one.sent_s, until_s):
+            continue
+        took.append(until_s - one.sent_s)
+        if one.status is None or took[-1] > ANSWER_S_MAX + ANSWER_SLACK_S:
+            wrong.append(f"attempt {one.number} was answered {one.status} after {took[-1]:.1f} s")
+        if one.status == HTTPStatus.SERVICE_UNAVAILABLE and not _overlaps(refusing, one.sent_s, until_s):
+            wrong.append(f"attempt {one.number} was refused though the journal's disk was well")
+    return took, wrong
+
+
+def _overlaps(windows: Iterable[Window], from_s: float, until_s: float) -> bool:
+    return any(begin <= until_s and from_s <= end for begin, end in windows)
+
+
+def _twice(ids: Iterable[str | None]) -> list[str | None]:
     return [one for one, count in Counter(ids).items() if count > 1]

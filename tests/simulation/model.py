@@ -31,15 +31,15 @@ class Model:
         self.told: list[Event] = []
         self.emails: dict[tuple[str, str], str] = {}
         self.clock = Clock()
-        self.sequences: dict[str, int] = {}
+        self.seen: set[tuple[str, int]] = set()
         self.received: dict[str, datetime] = {}
 
     def take(self, step: Step) -> None:
         """Repeat of ingest's, live time, deadlines, the record itself, progress: in this order."""
         if step.sequence is not None:
-            if step.sequence <= self.sequences.get(step.instance, -1):
+            if (step.instance, step.sequence) in self.seen:
                 return
-            self.sequences[step.instance] = step.sequence
+            self.seen.add((step.instance, step.sequence))
         before_s = self.clock.live_us // SECOND_US
         self.clock.hear(step.instance, (step.received_at - EPOCH) // timedelta(microseconds=1))
         self.fire()
