@@ -73,9 +73,13 @@ class Database:
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call
             start_new_session=True,
         )  # fmt: skip
-        ready = [str(self._programs / "pg_isready"), "-h", HOST, "-p", str(self._port), "-t", "30"]
-        while subprocess.run(ready, capture_output=True, check=False).returncode:
+        while not self.is_ready(30):
             assert self._process.poll() is None, (self._folder / "log").read_text()
+
+    def is_ready(self, within_s: int) -> bool:
+        """Whether it takes connections, or does so in time."""
+        ready = [str(self._programs / "pg_isready"), "-h", HOST, "-p", str(self._port), "-t", str(within_s)]
+        return not subprocess.run(ready, capture_output=True, check=False).returncode
 
     def kill(self) -> None:
         """All of its processes at once, without a word."""

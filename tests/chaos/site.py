@@ -201,7 +201,12 @@ class Site:
         if not store.startswith("kafka") and store != "postgres":
             return False  # `look` sees to ours
         await asyncio.sleep(3)
-        return self.database.has_ended() if store == "postgres" else self._node(store).exited()
+        if store != "postgres":
+            return self._node(store).exited()
+        # It first tries to recover by itself, and may end only then.
+        while not (await asyncio.to_thread(self.database.is_ready, 1) or self.database.has_ended()):
+            pass
+        return self.database.has_ended()
 
     async def end(self, store: str) -> None:
         """SIGKILL."""
