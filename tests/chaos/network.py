@@ -7,6 +7,7 @@ packet filter on these ports cut, break, lose or narrow what runs between the tw
 import asyncio
 import ctypes
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 
@@ -17,14 +18,15 @@ MTU_BYTES = 1500
 """As on a wire: loopback's own 65,536 would make of most requests one packet."""
 LOSS = "0.3"
 NARROW = "10kb/s"
+"""All that the two say to each other together."""
 
 _MATCHES = {
     "one-way cut": ("-j", "DROP"),
     "two-way cut": ("-j", "DROP"),
     "resets": ("-j", "REJECT", "--reject-with", "tcp-reset"),
     "loss": ("-m", "statistic", "--mode", "random", "--probability", LOSS, "-j", "DROP"),
-    "narrow": ("-m", "hashlimit", "--hashlimit-above", NARROW, "--hashlimit-burst", "20kb", "--hashlimit-mode",
-               "srcport,dstport", "--hashlimit-name", "narrow", "-j", "DROP"),
+    "narrow": ("-m", "hashlimit", "--hashlimit-above", NARROW, "--hashlimit-burst", "20kb", "--hashlimit-name", "all",
+               "-j", "DROP"),
 }  # fmt: skip
 KINDS = tuple(_MATCHES)
 
@@ -70,4 +72,4 @@ def _run(*command: str) -> str:
 
 def is_possible() -> bool:
     """Whether we may, and have what it takes."""
-    return os.geteuid() == 0 and not subprocess.run(["iptables", "-V"], capture_output=True, check=False).returncode
+    return os.geteuid() == 0 and shutil.which("iptables") is not None
