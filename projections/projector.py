@@ -249,7 +249,9 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         if self._is_ending or len(records) < min(BEHIND_RECORDS_MIN, self._settings.projections_batch_records_max):
             await self._write(batch)
         else:
-            self._ahead = {step.partition: step.position for step in batch.fold.steps}
+            # What was taken before a seek is let go of: what comes next is folded from where the database stands.
+            is_next = batch.run is self._run
+            self._ahead = {step.partition: step.position for step in batch.fold.steps} if is_next else {}
             self._behind = asyncio.create_task(self._write_at_last(batch))
         if message is not None:
             message.committed = AckStatus.ACKED  # the mirror is made by itself
