@@ -15,7 +15,7 @@ of it, and comes again.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +45,7 @@ from projections.store import ForeignWriterError, Store
 from projections.stream import Stream
 from projections.upserts import Given
 from projections.views import Views
+from projections.watching import watch
 
 FETCH_TIMEOUT_MS: Final = 200
 RETRY_S: Final = 0.5
@@ -206,7 +207,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._mirrored = {}
             for one in partitions:
                 consumer.seek(one, self._positions[one.partition].next_offset)
-                self._watch(one)
+                watch(one, self._metrics, self._views.feeds, lambda: self._subscriber.consumer, self._position)
             self._run, self._ahead = object(), {}
             consumer.resume(*partitions)
         except (SQLAlchemyError, OSError) as error:
@@ -379,34 +380,6 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     def _position(self, partition: int) -> Position:
         return self._positions.get(partition, NOTHING)
-
-    def _watch(self, tp: TopicPartition) -> None:
-        """Gauges that are read when they are scraped: behind a hanging transaction no record comes to set them."""
-        partition = str(tp.partition)
-
-        def offset(asked: Callable[[AIOKafkaConsumer], int | None]) -> float:
-            consumer: AIOKafkaConsumer | None = self._subscriber.consumer
-            return (asked(consumer) or 0) if consumer is not None and tp in consumer.assignment() else 0
-
-        def end() -> float:
-            return offset(lambda consumer: consumer.highwater(tp))
-
-        self._metrics.gauge("high_watermark_offset", partition).set_function(end)
-        stable = self._metrics.gauge("last_stable_offset", partition)
-        stable.set_function(lambda: offset(lambda consumer: consumer.last_stable_offset(tp)))
-
-        def lag() -> float:
-            return max(0, end() - self._position(tp.partition).next_offset)
-
-        def as_of_s() -> float:
-            as_of = self._views.feeds.as_of(tp.partition)
-            return 0.0 if as_of is None else as_of.timestamp()
-
-        self._metrics.gauge("lag_records", partition).set_function(lag)
-        self._metrics.gauge("as_of_timestamp_seconds", partition).set_function(as_of_s)
-        age = self._metrics.gauge("lag_seconds", partition)
-        # Before anything is known there is no saying how old what waits is.
-        age.set_function(lambda: max(0.0, time.time() - as_of_s()) if lag() and as_of_s() else 0.0)
 
 
 def _from(positions: Mapping[int, Position], records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
