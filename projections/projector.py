@@ -156,11 +156,11 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             with suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(MIRROR_S):
                     await self._mirror_once()
+        if self._behind is not None:
+            self._behind.cancel()  # before others have its partitions, and read where the database stands
         if self._subscriber.consumer is not None:
             give_up_place(self._subscriber.consumer)
         await self._broker.stop()
-        if self._behind is not None:
-            self._behind.cancel()
 
     async def _mirror(self) -> None:
         while True:
@@ -191,8 +191,6 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         consumer: AIOKafkaConsumer = self._subscriber.consumer
         partitions = list(assigned)
         self._metrics.counter("rebalances_total").inc()
-        if self._beginning is not None:
-            self._beginning.cancel()
         consumer.pause(*partitions)
         await self._begin(consumer, partitions)
 
@@ -222,10 +220,22 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         await self._begin(consumer, [one for one in partitions if one in consumer.assignment()])
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Nothing to hand over: the position is in the database. What the gauges say of the partition ends here."""
+        """Begin no transaction any more, and let the one that runs end, before others may have the partitions.
+
+        They read where the database stands: what is committed after that they take for another writer's. The group
+        waits for us as long as a session lasts, and we half of that for the database. What the gauges say of the
+        partitions ends here.
+        """
         self._run = None
+        if self._beginning is not None:
+            self._beginning.cancel()
         for one in revoked:
             self._metrics.forget(PARTITION, str(one.partition))
+        try:
+            async with asyncio.timeout(self._settings.projections_session_timeout_s / 2), self._stream.lock:
+                pass
+        except TimeoutError:
+            log.warning("the transaction that runs does not end; the partitions are handed over without it")
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():

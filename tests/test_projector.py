@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,8 +35,10 @@ def views_of(store: Store) -> Views:
     return Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
 
 
-def projector_of(store: Store, stream: Stream, views: Views | None = None) -> Projector:
-    return Projector(ProjectionsSettings(), store, views or views_of(store), stream, Metrics("projections"))
+def projector_of(
+    store: Store, stream: Stream, views: Views | None = None, settings: ProjectionsSettings | None = None
+) -> Projector:
+    return Projector(settings or ProjectionsSettings(), store, views or views_of(store), stream, Metrics("projections"))
 
 
 async def test_nothing_is_told_that_is_not_committed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +301,77 @@ async def test_a_rebalance_during_a_commit_does_not_go_back_behind_it(
     await folding._handle(records[2:])
     assert not folding.failed.done()
     assert await stored_rows(store) == folded_rows(records, "sessions")
+
+
+@asynccontextmanager
+async def _held(store: Store, begun: asyncio.Event, until: asyncio.Event) -> AsyncIterator[AsyncConnection]:
+    """A transaction that is not committed before `until`."""
+    async with Store.writing(store) as connection:
+        yield connection
+        begun.set()
+        await until.wait()
+
+
+async def test_who_takes_a_partition_over_begins_after_the_transaction_that_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would read the old position, and take what its predecessor then commits for another writer's."""
+    before, after = projector_of(store, stream_of()), projector_of(store, stream_of())
+    records: Any = session_records(3)
+    begun, until = asyncio.Event(), asyncio.Event()
+    sought: dict[TopicPartition, int] = {}
+    place = TopicPartition("sessions", PARTITION)
+    await before._handle(records[:1])
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "writing", partial(_held, store, begun, until))
+        handling = asyncio.create_task(before._handle(records[1:4]))
+        await begun.wait()
+    asyncio.get_running_loop().call_later(0.1, until.set)
+    await before.on_partitions_revoked([place])
+    await after._begin(consumer_that_notes(sought), [place])
+    await handling
+    assert sought == {place: 4}
+    await before._handle(records[4:5])  # it is another's now: nothing is begun
+    await after._handle(records[4:])
+    assert await stored_rows(store) == folded_rows(records, "sessions")
+
+
+async def test_a_rebalance_does_not_wait_for_a_hanging_transaction_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folding = projector_of(store, stream_of(), settings=ProjectionsSettings(projections_session_timeout_s=1))
+    records: Any = session_records(1)
+    begun, until = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(store, "writing", partial(_held, store, begun, until))
+    handling = asyncio.create_task(folding._handle(records))
+    await begun.wait()
+    async with asyncio.timeout(1):
+        await folding.on_partitions_revoked([])
+    assert not handling.done()
+    until.set()
+    await handling
+
+
+@pytest.mark.usefixtures("behind")
+async def test_what_hangs_at_the_end_is_given_up_before_the_group_hears_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes over reads where the database stands: nothing of ours may be committed after that."""
+    monkeypatch.setattr(projector, "LAST_BATCH_S", 0.1)
+    folding = projector_of(store, stream_of())
+    begun, until = asyncio.Event(), asyncio.Event()
+
+    async def left() -> None:
+        until.set()
+        await asyncio.sleep(0.1)
+        assert await store.positions() == {}
+
+    records: Any = session_records(1)
+    monkeypatch.setattr(store, "writing", partial(_held, store, begun, until))
+    monkeypatch.setattr(folding._broker, "stop", left)
+    await folding._handle(records)
+    await begun.wait()
+    await folding.stop()
 
 
 @pytest.mark.usefixtures("behind")
