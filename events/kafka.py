@@ -12,7 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
@@ -216,6 +216,14 @@ def give_up_place(consumer: AIOKafkaConsumer) -> None:
     """
     if consumer._coordinator is not None:  # noqa: SLF001 - there is no public way
         consumer._coordinator._group_instance_id = None  # noqa: SLF001
+
+
+def position_now(consumer: AIOKafkaConsumer | None, tp: TopicPartition) -> int:
+    """Where a reader stands; 0 if that is not known now: `position` waits until it is, and a gauge cannot."""
+    if consumer is None or tp not in consumer.assignment():
+        return 0
+    state = consumer._subscription.subscription.assignment.state_value(tp)  # noqa: SLF001 - there is no public way
+    return int(state.position) if state.has_valid_position else 0
 
 
 async def discard(producer: AIOKafkaProducer) -> None:

@@ -32,7 +32,7 @@ from faststream.message import AckStatus
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events.kafka import committed_reader, connection, give_up_place
+from events.kafka import committed_reader, connection, give_up_place, position_now
 from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
 from events.tracing import Tracing
@@ -170,21 +170,24 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                     await self._mirror_once()
 
     async def _mirror_once(self) -> None:
-        """Tell the group where the database stands, of the partitions that are ours now.
-
-        With no batch at hand what the reader has passed beyond it are the markers of transactions: no lag either.
-        """
+        """Tell the group where the database stands, of the partitions that are ours now."""
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
         moved: dict[TopicPartition, int] = {}
         for one in consumer.assignment() if consumer is not None else ():
-            at = self._position(one.partition).next_offset
-            if self._message is self._done_with and consumer is not None:
-                at = max(at, await consumer.position(one))
+            at = self._reached(one)
             if at != self._mirrored.get(one, 0):
                 moved[one] = at
         if consumer is not None and moved:
             await consumer.commit(moved)
             self._mirrored |= moved
+
+    def _reached(self, tp: TopicPartition) -> int:
+        """Before which offset nothing waits for the database.
+
+        With no batch at hand what the reader has passed beyond the database are the markers of transactions.
+        """
+        at = self._position(tp.partition).next_offset
+        return at if self._message is not self._done_with else max(at, position_now(self._subscriber.consumer, tp))
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start where the database stands. aiokafka swallows what is raised here, so it is kept in `failed`."""
@@ -205,7 +208,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             self._mirrored = {}
             for one in partitions:
                 consumer.seek(one, self._positions[one.partition].next_offset)
-                watch(one, self._metrics, self._views.feeds, lambda: self._subscriber.consumer, self._position)
+                watch(one, self._metrics, self._views.feeds, lambda: self._subscriber.consumer, self._reached)
             self._run, self._ahead = object(), {}
             consumer.resume(*partitions)
         except (SQLAlchemyError, OSError) as error:

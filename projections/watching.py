@@ -7,7 +7,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from events.metrics import Metrics
 from projections.feeds import Feeds
-from projections.folding import Position
 
 
 def watch(
@@ -15,11 +14,11 @@ def watch(
     metrics: Metrics,
     feeds: Feeds,
     reader: Callable[[], AIOKafkaConsumer | None],
-    position: Callable[[int], Position],
+    reached: Callable[[TopicPartition], int],
 ) -> None:
     """Gauges that are read when they are scraped: behind a hanging transaction no record comes to set them.
 
-    `position`: where the database stands in a partition.
+    `reached`: before which of its offsets nothing waits for the database.
     """
     partition = str(tp.partition)
 
@@ -31,7 +30,7 @@ def watch(
         return offset(lambda consumer: consumer.highwater(tp))
 
     def lag() -> float:
-        return max(0, end() - position(tp.partition).next_offset)
+        return max(0, end() - reached(tp))
 
     def as_of_s() -> float:
         as_of = feeds.as_of(tp.partition)

@@ -181,6 +181,7 @@ async def test_a_database_that_refuses_does_not_let_the_offset_pass(
 
         await eventually(told, lambda text: "does not take the views" in text, 20)
         assert (next_offset(tmp_path), await mirrored()) == (5, 5)
+        assert await gauge_of(projections, "lag_records") == len(records) - 5, "though the reader is further"
         database.execute("drop trigger refuse")
         database.execute("drop trigger refuse2")
     await eventually(position, lambda seen: seen == len(records), 40)
@@ -246,6 +247,10 @@ async def test_the_group_has_no_lag_when_only_a_marker_is_left(
 
     await eventually(mirrored, partial(operator.eq, len(records) + 1), 40)
     assert next_offset(tmp_path) == len(records)
+    assert await gauge_of(projections, "high_watermark_offset") == len(records) + 1
+    assert await gauge_of(projections, "as_of_timestamp_seconds")
+    assert await gauge_of(projections, "lag_records") == 0
+    assert await gauge_of(projections, "lag_seconds") == 0, "nor does it grow older while no record comes"
 
 
 async def test_a_second_writer_of_the_same_database_ends_the_process(
@@ -317,6 +322,14 @@ async def test_a_client_is_told_what_another_process_folded_once_its_partitions_
     finally:
         following.cancel()
         other.kill()
+
+
+async def gauge_of(system: System, name: str) -> float:
+    """What the process says of partition 1."""
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{system.board}/metrics")).text
+    (line,) = [one for one in metrics.splitlines() if one.startswith(f'threecx_projections_{name}{{partition="1"}}')]
+    return float(line.rsplit(" ", 1)[1])
 
 
 async def partitions_of(system: System) -> int:
