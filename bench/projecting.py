@@ -173,7 +173,7 @@ async def _ours(kafka: KafkaSettings, url: URL, count: int, clients: int) -> Sid
     store = Recorded(opened.engine, settings.topic_set.call_sessions)
     metrics = Metrics("projections")
     views = Views(store, Feeds(30, settings.kafka_topic_partitions), {DEFAULT_PBX: Pbx()})
-    stream = Stream("bench", metrics, 1, 100, 100)
+    stream = Stream("bench", metrics, 1, 100, 100, 100_000_000)
     projector = Projector(settings, store, views, stream, metrics)
     reading = [asyncio.create_task(_read(await stream.subscribe(None, views.snapshot))) for _ in range(clients)]
     await projector.start()

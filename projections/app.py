@@ -70,6 +70,7 @@ async def main(settings: ProjectionsSettings) -> None:
         settings.projections_stream_clients_max,
         settings.projections_stream_queue_max,
         settings.projections_stream_history_max,
+        settings.projections_stream_bytes_max,
     )
     tracing = tracing_of("projections", settings)
     projector = Projector(settings, store, views, stream, metrics, tracing)

@@ -70,6 +70,12 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
     projections_stream_history_max: int = Field(
         default=5_000, ge=0, description="Messages kept for clients that resume by Last-Event-ID."
     )
+    projections_stream_bytes_max: int = Field(
+        default=67_108_864,
+        ge=1,
+        description="Bytes of all messages kept for clients of the event stream; beyond it the oldest are let go of,"
+        " never the newest. Masked clients need as much again.",
+    )
 
     projections_exports_max: int = Field(default=4, ge=1, description="Files of calls sent at once; more get 503.")
     projections_parity_window_s: int = Field(

@@ -3,16 +3,19 @@
 Every message has an id, ``{life}-{number}``. A client that comes back with `Last-Event-ID` of this life gets what it
 missed, as long as that is kept; otherwise a new snapshot. A client that does not read is dropped: it reconnects. While
 nobody listens, and nobody left so lately that it may come back, changes are only counted.
+
+Messages are kept as bytes, at most so many of them and so many bytes together: catching up, one can tell of a thousand
+calls. What is let go of for its bytes is let go of by all: who has yet to take it is dropped without it.
 Source: the WHATWG HTML standard, server-sent events.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -25,25 +28,31 @@ PACE_S: Final = 50e-6
 """What a client is given of a core: a thousand of them are woken 20 times a second at most, one of them at once."""
 RESUME_S: Final = 60.0
 """For so long changes are kept for the last client after it left."""
+PIECE_BYTES: Final = 1 << 18
+"""What waits for a client is joined up to so much, or it is one message: all that is held for each client alone."""
 
 Snapshot = Callable[[], Awaitable[object]]
 
 
 @dataclass(slots=True)
 class Message:
-    """One message of the stream; for each role it is encoded when the first client of that role is sent it."""
+    """One message of the stream, ready to be sent; for a role that sees less, when the first such client is sent it."""
 
     number: int
     head: bytes
-    data: Any
-    encoded: dict[str, bytes] = field(default_factory=dict)
+    encoded: dict[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """Its bytes, as sent to who sees everything."""
+        return len(self.encoded[FULL])
 
     def to(self, role: str) -> bytes:
-        """The message as this role sees it, ready to be sent."""
+        """The message as this role sees it."""
         found = self.encoded.get(role)
         if found is None:
-            body = orjson.dumps(shown(self.data, role), option=orjson.OPT_UTC_Z)
-            found = self.encoded[role] = self.head + body + b"\n\n"
+            data = orjson.loads(self.encoded[FULL].removeprefix(self.head))
+            found = self.encoded[role] = _encoded(self.head, shown(data, role))
         return found
 
 
@@ -59,20 +68,26 @@ class Stream:
     takes a part of a core however many there are.
     """
 
-    def __init__(self, life: str, metrics: Metrics, clients_max: int, queue_max: int, history_max: int) -> None:
-        """`life` tells this process from an earlier one."""
+    def __init__(
+        self, life: str, metrics: Metrics, clients_max: int, queue_max: int, history_max: int, bytes_max: int
+    ) -> None:
+        """`life` tells this process from an earlier one; `bytes_max`: of all messages kept, of which one always is."""
         self.lock = asyncio.Lock()
         self._life = life
         self._metrics = metrics
         metrics.gauge("stream_clients_limit").set(clients_max)
+        metrics.gauge("stream_bytes_limit").set(bytes_max)
+        metrics.gauge("stream_bytes").set_function(lambda: self._bytes)
         self._clients_max = clients_max
         self._queue_max = queue_max
+        self._history_max = history_max
+        self._bytes_max = bytes_max
         self._number = 0
-        self._history: deque[Message] = deque(maxlen=history_max)
-        self._waiting: deque[Message] = deque(maxlen=queue_max)
+        self._kept: deque[Message] = deque()
+        self._bytes = 0
         self._taken: dict[int, int] = {}
         self._dropped: dict[int, list[Message]] = {}
-        self._joined: dict[tuple[int, str], bytes] = {}
+        self._joined: dict[tuple[int, str], tuple[int, bytes]] = {}
         self._client = 0
         self._latest: Message | None = None
         self._left_at_s = -RESUME_S
@@ -88,7 +103,8 @@ class Stream:
     def skip(self) -> None:
         """In place of `publish` while nobody hears: whoever comes back gets a new snapshot."""
         self._number += 1
-        self._history.clear()
+        self._kept.clear()
+        self._bytes = 0
 
     def publish(self, name: str, data: object) -> None:
         """Send to every client; call it while holding `lock`, right after the commit that the data tells of."""
@@ -98,10 +114,28 @@ class Stream:
                 self._drop(client)
         self._number += 1
         message = self._message(name, data)
-        self._history.append(message)
-        self._waiting.append(message)
+        self._kept.append(message)
+        self._bytes += message.size
+        self._make_room()
         self._joined.clear()
         self._wake_at(self._woken_at_s + PACE_S * len(self._taken))
+
+    def _make_room(self) -> None:
+        """Let go of the oldest messages beyond the limits, never of the newest one."""
+        while len(self._kept) > max(self._history_max, self._queue_max):
+            self._bytes -= self._kept.popleft().size
+        if self._bytes <= self._bytes_max:
+            return
+        while self._bytes > self._bytes_max and len(self._kept) > 1:
+            self._bytes -= self._kept.popleft().size
+        oldest = self._kept[0].number
+        for client in [client for client, taken in self._taken.items() if taken < oldest - 1]:
+            self._metrics.counter("stream_clients_dropped_total").inc()
+            del self._taken[client]
+            self._dropped[client] = []
+        for client, waits in self._dropped.items():
+            if waits and waits[0].number < oldest:
+                self._dropped[client] = []
 
     def close(self) -> None:
         """End every client's stream."""
@@ -140,9 +174,11 @@ class Stream:
             for message in first:
                 yield message.to(role)
             while True:
-                waits = self._take(client, role)
-                if waits:
-                    yield waits
+                newest = self._number
+                while piece := self._take(client, role):
+                    yield piece
+                    if self._taken.get(client, -1) >= newest:
+                        break  # what came meanwhile is for the next time that all are woken
                 if client not in self._taken:
                     return
                 await self._news.wait()
@@ -155,23 +191,26 @@ class Stream:
             self._metrics.gauge("stream_clients").dec()
 
     def _take(self, client: int, role: str) -> bytes:
-        """All that waits for the client, together: the more there is to send, the less each costs."""
+        """What waits for the client, together, up to a piece: the more there is to send, the less each costs."""
         if client in self._dropped:
-            return b"".join(message.to(role) for message in self._dropped.pop(client))
+            last, piece = _piece(self._dropped[client], role)
+            self._dropped[client] = [message for message in self._dropped[client] if message.number > last]
+            return piece
         taken = self._taken.get(client, self._number)
         if taken == self._number:
             return b""
-        self._taken[client] = self._number
-        joined = self._joined.get((taken, role))
-        if joined is None:
-            joined = b"".join(message.to(role) for message in _after(taken, self._waiting))
-            self._joined[taken, role] = joined
-        return joined
+        found = self._joined.get((taken, role))
+        if found is None:
+            found = _piece(_after(taken, self._kept), role)
+            if found[0] == self._number:  # so it is one piece for each place, whoever catches up
+                self._joined[taken, role] = found
+        self._taken[client], piece = found
+        return piece
 
     def _drop(self, client: int) -> None:
         """Let the client have what waits for it, and nothing after that."""
         taken = self._taken.pop(client)
-        self._dropped[client] = _after(taken, self._waiting)
+        self._dropped[client] = _after(taken, self._kept)
 
     def _wake_at(self, at_s: float) -> None:
         """Wake who listens then, or earlier if that is due already."""
@@ -198,14 +237,32 @@ class Stream:
         if life != self._life or not number.isdecimal():
             return None
         last = int(number)
-        oldest = self._history[0].number if self._history else self._number + 1
+        oldest = self._kept[0].number if self._kept else self._number + 1
+        oldest = max(oldest, self._number + 1 - self._history_max)
         if last > self._number or last < oldest - 1:
             return None
-        return _after(last, self._history)
+        return _after(last, self._kept)
 
     def _message(self, name: str, data: object) -> Message:
         head = f"id: {self._life}-{self._number}\nevent: {name}\ndata: ".encode()
-        return Message(self._number, head, data)
+        return Message(self._number, head, {FULL: _encoded(head, data)})
+
+
+def _encoded(head: bytes, data: object) -> bytes:
+    return head + orjson.dumps(data, option=orjson.OPT_UTC_Z) + b"\n\n"
+
+
+def _piece(messages: Iterable[Message], role: str) -> tuple[int, bytes]:
+    """The first of these messages, joined, and the number of the last one of them."""
+    last, size, parts = 0, 0, list[bytes]()
+    for message in messages:
+        part = message.to(role)
+        size += len(part)
+        if parts and size > PIECE_BYTES:
+            break
+        parts.append(part)
+        last = message.number
+    return last, b"".join(parts)
 
 
 def _after(number: int, messages: deque[Message]) -> list[Message]:

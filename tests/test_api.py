@@ -36,7 +36,7 @@ async def client_of(tmp_path: Path, **settings: Any) -> AsyncIterator[httpx.Asyn
     await put(store, some_calls(1))
     metrics = Metrics("projections")
     views = Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
-    app = application(Api(chosen, views, Stream("life", metrics, 10, 10, 10), metrics), metrics)
+    app = application(Api(chosen, views, Stream("life", metrics, 10, 10, 10, 100_000), metrics), metrics)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         yield client
     await store.close()

@@ -30,7 +30,7 @@ ROUNDS = 40
 @asynccontextmanager
 async def client_of(store: Store, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     metrics = Metrics("projections")
-    stream = Stream("life", metrics, 10, 10, 10)
+    stream = Stream("life", metrics, 10, 10, 10, 100_000)
     app = application(Api(ProjectionsSettings(data_dir=tmp_path), views_of(store), stream, metrics), metrics)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         yield client

@@ -98,7 +98,7 @@ async def client_of(store: Store, tmp_path: Path) -> AsyncIterator[tuple[httpx.A
     feeds.known(0, at(END_S))
     views = Views(store, feeds, PBXS)
     settings_ = ProjectionsSettings(data_dir=tmp_path)
-    app = application(Api(settings_, views, Stream("life", metrics, 10, 10, 10), metrics), metrics)
+    app = application(Api(settings_, views, Stream("life", metrics, 10, 10, 10, 100_000), metrics), metrics)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         yield client, views
 

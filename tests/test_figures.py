@@ -38,7 +38,7 @@ GIVEN = st.sampled_from(["", "status=ended", "outcome=missed", "inferred=true", 
 def client_of(store: Store, tmp_path: Path) -> httpx.AsyncClient:
     """The API over that store."""
     metrics = Metrics("projections")
-    stream = Stream("life", metrics, 10, 10, 10)
+    stream = Stream("life", metrics, 10, 10, 10, 100_000)
     app = application(Api(ProjectionsSettings(data_dir=tmp_path), views_of(store), stream, metrics), metrics)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
 

@@ -350,7 +350,7 @@ async def test_a_position_that_aiokafka_lost_is_found_again_and_not_everything_i
     topic, metrics = settings.topic_set.call_sessions, Metrics("projections")
     store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path / 'views.sqlite'}"), topic)
     views = Views(store, Feeds(30, settings.kafka_topic_partitions), {DEFAULT_PBX: Pbx()})
-    projecting = Projector(settings, store, views, Stream("test", metrics, 1, 1, 1), metrics)
+    projecting = Projector(settings, store, views, Stream("test", metrics, 1, 1, 1, 1), metrics)
     await projecting.start()
 
     async def position() -> int:
@@ -379,7 +379,7 @@ async def test_a_rebalance_while_the_database_is_away_ends_nothing(
     metrics = Metrics("projections")
     store = await open_store(make_url(f"sqlite+aiosqlite:///{tmp_path / 'v.sqlite'}"), settings.topic_set.call_sessions)
     views = Views(store, Feeds(30, settings.kafka_topic_partitions), {DEFAULT_PBX: Pbx()})
-    projecting = Projector(settings, store, views, Stream("test", metrics, 1, 1, 1), metrics)
+    projecting = Projector(settings, store, views, Stream("test", metrics, 1, 1, 1, 1), metrics)
     positions, asked = store.positions, 0
 
     async def away() -> Any:

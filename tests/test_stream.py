@@ -32,8 +32,8 @@ QUEUE_MAX = 5
 HISTORY_MAX = 20
 
 
-def stream_of(metrics: Metrics | None = None, clients_max: int = 2) -> Stream:
-    return Stream("life", metrics or Metrics("projections"), clients_max, QUEUE_MAX, HISTORY_MAX)
+def stream_of(metrics: Metrics | None = None, clients_max: int = 2, bytes_max: int = 100_000_000) -> Stream:
+    return Stream("life", metrics or Metrics("projections"), clients_max, QUEUE_MAX, HISTORY_MAX, bytes_max)
 
 
 async def picture() -> dict[str, Any]:
@@ -93,6 +93,62 @@ async def test_a_slow_client_is_dropped_at_its_limit_and_others_go_on() -> None:
     assert held == list(range(QUEUE_MAX)), "what waited is sent, then the stream ends"
     assert metrics.counter("stream_clients_dropped_total")._value.get() == 1
     assert [data["n"] for _, _, data in await told(await stream.subscribe("life-5", picture), 3)] == [5, 6, 7]
+
+
+async def test_messages_are_kept_up_to_so_many_bytes_and_who_missed_more_gets_a_new_snapshot() -> None:
+    metrics = Metrics("projections")
+    stream = stream_of(metrics, bytes_max=5_000)
+    for number in range(QUEUE_MAX + 2):
+        stream.publish("change", {"n": number, "filling": "x" * 1_000})
+    kept = metrics.registry.get_sample_value("threecx_projections_stream_bytes")
+    assert kept is not None
+    assert 4_000 < kept <= 5_000
+    assert metrics.registry.get_sample_value("threecx_projections_stream_bytes_limit") == 5_000
+    resumed = await stream.subscribe(f"life-{QUEUE_MAX + 2 - 4}", picture)
+    assert [data["n"] for _, _, data in await told(resumed, 4)] == [3, 4, 5, 6]
+    ((_, name, _),) = await told(await stream.subscribe(f"life-{QUEUE_MAX + 2 - 5}", picture), 1)
+    assert name == "snapshot"
+
+
+@pytest.mark.parametrize("count", [3, QUEUE_MAX + 3])  # fewer than may wait for a client, and more
+async def test_who_has_yet_to_take_what_is_let_go_of_for_its_bytes_is_dropped_without_a_gap(count: int) -> None:
+    metrics = Metrics("projections")
+    stream = stream_of(metrics, bytes_max=2_500)
+    slow, quick = await stream.subscribe(None, picture), await stream.subscribe(None, picture)
+    await told(slow, 1)
+    await told(quick, 1)
+    for number in range(count):
+        stream.publish("change", {"n": number, "filling": "x" * 1_000})
+        assert [data["n"] for _, _, data in await told(quick, 1)] == [number]
+    async with asyncio.timeout(10):
+        assert [data["n"] async for data in changes(slow)] == []
+    assert metrics.counter("stream_clients_dropped_total")._value.get() == 1
+    ((_, name, _),) = await told(await stream.subscribe("life-0", picture), 1)
+    assert name == "snapshot"
+
+
+async def test_a_message_that_is_larger_than_all_that_may_be_kept_is_sent_all_the_same() -> None:
+    stream = stream_of(bytes_max=100)
+    messages = await stream.subscribe(None, picture, MASKED)
+    await told(messages, 1)
+    for number in range(3):
+        stream.publish("change", {"n": number, "filling": "x" * 1_000})
+        assert [data["n"] for _, _, data in await told(messages, 1)] == [number]
+
+
+async def test_what_waits_for_a_client_is_sent_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PIECE_BYTES", 2_500)
+    stream = stream_of()
+    kept, dropped = await stream.subscribe(None, picture), await stream.subscribe(None, picture)
+    for client in (kept, dropped):
+        await told(client, 1)
+    for number in range(QUEUE_MAX):
+        stream.publish("change", {"n": number, "filling": "x" * 1_000})
+    pieces = [[data["n"] for _, _, data in parsed(await anext(kept))] for _ in range(3)]
+    assert pieces == [[0, 1], [2, 3], [4]]
+    stream.publish("change", {})
+    pieces = [[data["n"] for _, _, data in parsed(piece)] async for piece in dropped]
+    assert pieces == [[0, 1], [2, 3], [4]]
 
 
 async def changes(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:

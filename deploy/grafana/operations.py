@@ -305,6 +305,15 @@ PROJECTIONS = Row(
                 ),
             ),
         ),
+        Panel(
+            "Event stream: messages kept",
+            "At the limit the oldest are let go of: who missed them gets a new snapshot.",
+            "bytes",
+            (
+                Query(f"max(threecx_projections_stream_bytes{{{OURS}}})", "kept"),
+                Query(f"max(threecx_projections_stream_bytes_limit{{{OURS}}})", "limit"),
+            ),
+        ),
     ),
 )
 OPERATIONS: Final = Dashboard(
