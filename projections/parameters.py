@@ -15,6 +15,8 @@ from projections.views import Cursor
 from projections.words import CURSOR, FILTERS, WORDS
 
 RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?\d*([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+WHOLE: Final = re.compile(r"[0-9]{1,9}")
+"""Longer ones are refused unread: Python reads no number of some thousands of digits."""
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1_000
 
@@ -91,7 +93,7 @@ def as_of(request: Request) -> datetime | None:
 def whole(request: Request, name: str, default: int, low: int, high: int) -> int:
     """A whole number between `low` and `high`."""
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit()) or not low <= int(text[:9]) <= high:
+    if not WHOLE.fullmatch(text) or not low <= int(text) <= high:
         raise refused(f"{name} is {low} to {high}")
     return int(text)
 

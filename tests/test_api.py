@@ -76,6 +76,17 @@ async def test_what_is_not_understood_is_refused_with_a_problem(tmp_path: Path, 
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    "text", ["00000000110000000", "00000001" + "0" * 5_000, "1" * 5_000, "0" * 5_000, "-1", "1.0", ""]
+)
+async def test_a_whole_number_is_judged_by_all_its_digits(tmp_path: Path, text: str) -> None:
+    async with client_of(tmp_path) as client:
+        for path in ("calls?limit", "figures/series?bucket_s"):
+            answer = await client.get(f"/api/v1/{path}={text}")
+            assert answer.status_code == 400, (path, answer.text[:200])
+        assert (await client.get("/api/v1/calls?limit=000001")).status_code == 200
+
+
 async def test_what_is_not_there_is_404(tmp_path: Path) -> None:
     async with client_of(tmp_path) as client:
         for path in (
