@@ -93,6 +93,12 @@ def digits_of(text: str | None) -> str:
     return "" if text is None else _compared(_digits(_number(text)))
 
 
+def withheld_word(text: str) -> str:
+    """The word in `text` that stands for a withheld number, without what else is there; empty when there is none."""
+    word = "".join(one for one in _bare(text) if one.isalpha() or one.isspace()).strip()
+    return word if "".join(word.lower().split()) in _WITHHELD else ""
+
+
 def _is_plain(text: str) -> bool:
     """Nothing but digits, with a plus or without: what most are; for the others it takes ten times as long."""
     digits = text.removeprefix("+")

@@ -89,12 +89,15 @@ def _masked_field(name: str, value: Any) -> Any:
 
 @lru_cache(4_096)
 def masked_number(text: str) -> str:
-    """``+41 22 555 ** **`` for ``+41225551234``; extensions and words for a withheld number stay, names do not."""
+    """``+41 22 555 ** **`` for ``+41225551234``; extensions and words for a withheld number stay, names do not.
+
+    A withheld number may have a name or a number beside it, as in ``"Jane Doe" <anonymous>``: the word alone stays.
+    """
     party = numbers.party(text, None)
-    if party.withheld:
+    if party.text is None:
         return text
     if not party.digits:
-        return "***"
+        return numbers.withheld_word(text) or "***"
     if len(party.digits) <= EXTENSION_DIGITS_MAX:
         return party.digits
     if party.e164 is None:

@@ -136,6 +136,10 @@ async def test_a_masked_token_sees_no_number_anywhere_and_cannot_search_one(tmp_
     [
         ("+41225551234", "+41 22 555 ** **"), ("0225551234", "22555****"), ("201", "201"), ("anonymous", "anonymous"),
         ("Jane Doe", "***"), ('"Jane Doe" <sip:+41225551234@pbx>', "+41 22 555 ** **"), ("", ""),
+        ("Unknown number", "Unknown number"), ('"+41225551234" <anonymous>', "anonymous"),
+        ("John Smith <anonymous>", "anonymous"),
+        ("Anonymous (John Smith)", "Anonymous"), ("anonymous;phone=+41225551234", "anonymous"), ("(John Smith)", "***"),
+        ("private (+41225551234)", "private"), ("Anonym Smith", "***"), ("9" * 33, "***"), ("***", "***"),
     ],
 )  # fmt: skip
 def test_a_masked_number_hides_its_last_four_digits_and_every_name(sent: str, seen: str) -> None:
