@@ -151,7 +151,9 @@ async def _beat(views: Views, stream: Stream) -> None:
             try:
                 generation = await views.store.generation()
                 if turning != before or generation_before not in {None, generation}:
-                    stream.publish("snapshot", await views.snapshot())
+                    snapshot = await views.snapshot()
+                    stream.publish("snapshot", snapshot)
+                    views.told_all(snapshot)
                 else:
                     stream.publish("feeds", {"feeds": [feed.model_dump(mode="json") for feed in views.pbx_feeds()]})
                 over = views.wrapped_up(datetime.now(UTC))

@@ -50,6 +50,7 @@ class Views:
 
         `untold`: how often rows turned out to have changed without our clients being told.
         `owed`: the PBXs whose figures clients are still to be told.
+        `_wrap_ups`: until when which agent's wrap-up lasts, of those that the stream's clients were told of.
         """
         self.untold = 0
         self.owed: set[str] = set()
@@ -69,14 +70,7 @@ class Views:
         now, monotonic_s = datetime.now(UTC), time.monotonic()
         facts = await agent_facts(connection, partial(self._asked, now), keys)
         moment = cache(lambda pbx, partition: self._moment(pbx, partition, now, monotonic_s))
-        found = [agent_of(one, moment(one.pbx, partition)) for one, partition in facts]
-        for agent in found:
-            key, until = (agent["pbx"], agent["extension"]), agent["wrap_up_until"]
-            if until is None:
-                self._wrap_ups.pop(key, None)
-            else:
-                self._wrap_ups[key] = until
-        return found
+        return [agent_of(one, moment(one.pbx, partition)) for one, partition in facts]
 
     async def agents_then(
         self, connection: AsyncConnection, at: datetime, keys: Sequence[AgentKey] | None = None
@@ -94,11 +88,8 @@ class Views:
         return await known_by(connection, at, lambda told: row_of(told, zones, zones[DEFAULT_PBX]))
 
     def wrapped_up(self, now: datetime) -> list[AgentKey]:
-        """Whose wrap-up was told of and has ended by now; each is told once."""
-        over = sorted(key for key, until in self._wrap_ups.items() if until <= now)
-        for key in over:
-            del self._wrap_ups[key]
-        return over
+        """Whose wrap-up clients were told of, has ended by now, and is still shown to them."""
+        return sorted(key for key, until in self._wrap_ups.items() if until <= now)
 
     def _asked(self, now: datetime, pbx: str) -> Asked:
         day = now.astimezone(self._pbx(pbx).zone).date().isoformat()
@@ -242,8 +233,11 @@ class Views:
             opened, _ = await self.calls(connection, CallFilter(status="open"), 1_000)
             latest, _ = await self.calls(connection, CallFilter(), SNAPSHOT_CALLS + len(opened))
             known = {call["session_id"]: call for call in [*opened, *latest]}
+            agents = await self.agents(connection)
+            # Whoever is sent it is told of these; what others were told before still holds for them.
+            self._wrap_ups |= _wrap_ups_in(agents)
             return {
-                "agents": await self.agents(connection),
+                "agents": agents,
                 "calls": list(known.values()),
                 "feeds": [feed.model_dump(mode="json") for feed in self.pbx_feeds()],
                 "figures": await self.today(connection),
@@ -275,3 +269,20 @@ class Views:
     def told(self, change: Json) -> None:
         """Clients were sent this change, and what it tells is no longer owed."""
         self.owed -= {one["pbx"] for one in change["figures"]}
+        for agent in change["agents"]:
+            self._wrap_ups.pop(_key(agent), None)
+        self._wrap_ups |= _wrap_ups_in(change["agents"])
+
+    def told_all(self, snapshot: Json) -> None:
+        """Every client was sent this snapshot: whoever is not in it is shown no more."""
+        self._wrap_ups.clear()
+        self.told(snapshot)
+
+
+def _key(agent: Json) -> AgentKey:
+    return agent["pbx"], agent["extension"]
+
+
+def _wrap_ups_in(agents: Iterable[Json]) -> dict[AgentKey, datetime]:
+    """Until when these agents are shown to wrap up."""
+    return {_key(agent): agent["wrap_up_until"] for agent in agents if agent["wrap_up_until"] is not None}

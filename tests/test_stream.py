@@ -3,17 +3,22 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from events.serving import listen, serving
+from events.session_events import FeedProgress
 from projections import app, streaming
 from projections import stream as streams
 from projections.access import MASKED
@@ -21,11 +26,11 @@ from projections.api import Api, application
 from projections.feeds import Feeds
 from projections.openapi import StreamChange, StreamSnapshot
 from projections.settings import ProjectionsSettings
-from projections.store import open_store
+from projections.store import Store, open_store
 from projections.stream import Stream, TooManyClientsError
 from projections.views import FIGURES_SHARE, Views
-from tests.builders import X
-from tests.test_views import put, some_calls
+from tests.builders import X, zulu
+from tests.test_views import like, put, some_calls
 from tests.waiting import eventually
 
 QUEUE_MAX = 5
@@ -268,6 +273,66 @@ async def test_owed_figures_come_with_the_heartbeat_and_once(tmp_path: Path, mon
     beating.cancel()
     stream.close()
     await store.close()
+
+
+@asynccontextmanager
+async def wrapping_up(store: Store) -> AsyncIterator[tuple[Views, list[str]]]:
+    """The heartbeat over an agent whose call has just ended, and all that a client is told of its status."""
+    now = datetime.now(UTC)
+    ended = next(one for one in some_calls(1) if one.session["outcome"] == "answered")
+    await put(store, [like(ended, "just-now", started_at=zulu(now - timedelta(seconds=60)), ended_at=zulu(now))])
+    feeds = Feeds(30, 1)
+    came = {"id": "p", "time": now, "live_time_us": 0, "stream_time": now, "received_at": {}}
+    feeds.heard(0, FeedProgress.model_validate(came), now, time.monotonic())
+    views, stream = Views(store, feeds, {DEFAULT_PBX: Pbx()}, wrap_up_s=2), stream_of()
+    messages, statuses = await stream.subscribe(None, views.snapshot), list[str]()
+
+    async def read() -> None:
+        async for part in messages:
+            statuses.extend(one["status"] for _, _, data in parsed(part) for one in data.get("agents", ()))
+
+    tasks = [asyncio.create_task(read()), asyncio.create_task(app._beat(views, stream))]
+    await eventually(_value(lambda: statuses), lambda seen: seen == ["wrap_up"])
+    yield views, statuses
+    stream.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_the_end_of_a_wrap_up_is_told_whoever_else_has_seen_it_and_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT_S", 0.2)
+    async with wrapping_up(store) as (views, statuses):
+
+        async def scraped() -> list[Any]:
+            """As a scrape, GET agents and a new client's snapshot see them."""
+            async with store.reading() as connection:
+                agents = await views.agents(connection)
+            return [one["status"] for one in [*agents, *(await views.snapshot())["agents"]]]
+
+        await eventually(scraped, lambda seen: seen == ["available", "available"])
+        await eventually(_value(lambda: statuses), lambda seen: seen == ["wrap_up", "available"], 5)
+        await asyncio.sleep(app.HEARTBEAT_S * 3)
+        assert statuses == ["wrap_up", "available"]
+
+
+async def test_the_end_of_a_wrap_up_is_told_after_the_database_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT_S", 0.1)
+    async with wrapping_up(store) as (_, statuses):
+        await rename(store, "agents", "mislaid")
+        await asyncio.sleep(2.5)
+        assert statuses == ["wrap_up"]
+        await rename(store, "mislaid", "agents")
+        await eventually(_value(lambda: statuses), lambda seen: seen == ["wrap_up", "available"], 5)
+
+
+async def rename(store: Store, table: str, other: str) -> None:
+    async with store.writing() as connection:
+        await connection.execute(text(f"alter table {table} rename to {other}"))
 
 
 async def test_a_client_that_takes_nothing_from_its_socket_is_left_and_lets_go_of_all_it_held(
