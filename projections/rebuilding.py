@@ -3,7 +3,7 @@
 1. make empty tables beside the live ones; 2. fold the topic into them up to where the live ones stand; 3. keep what the
 topic has deleted since; 4. compare row by row, as of one position; 5. hold the projector's next transaction back,
 fold what came meanwhile, exchange the tables, let it go on: it finds the offset that it expects. Whatever fails before
-the end of 5, the live views were not touched. `--back` is 2, 4 and 5 with the version that the last exchange replaced.
+the end of 5, the live views were not touched. `--back` is 2 to 5 with the version that the last exchange replaced.
 """
 
 import asyncio
@@ -195,9 +195,12 @@ class _Rebuild:
                 await self._version.advance(connection, steps)
 
     async def _keep(self) -> None:
-        """Calls, revisions and agents of partitions whose beginning the topic has deleted: what is not there stays."""
+        """Calls, revisions and agents of partitions whose beginning the topic has deleted: what is not there stays.
+
+        The version before may not have come to what was deleted, so that it lacks rows, or the later state of a call.
+        """
         cut = [partition for partition, begin in self._topic.begins.items() if begin > 0]
-        if not cut or self._wanted.back:
+        if not cut:
             return
         calls, last = self._live.version.calls, ""
         while True:

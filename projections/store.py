@@ -42,7 +42,7 @@ from projections.migrating import EncodingError, UnknownSchemaError, migrate
 from projections.one_visit import connected, staying
 from projections.reached import is_away, reason_of
 from projections.tables import LIVE, Version, beside, forgotten, meta
-from projections.upserts import Given, Insert, insert_of, upserts_of
+from projections.upserts import Given, Insert, insert_of, newer_agent_wins, newer_call_wins, upserts_of
 
 IMMEDIATE: Final = "callstream_immediate"
 
@@ -239,22 +239,21 @@ class Store:
         await self.advance(connection, steps)
 
     async def keep_calls(self, connection: AsyncConnection, other: Version, ids: Sequence[str]) -> int:
-        """Take from another version what is missing here of these sessions; how many calls that were."""
+        """Take from another version what is missing or older here of these sessions; how many calls that were."""
         mine, theirs = self.version, other
-        for table, others in ((mine.revisions, theirs.revisions), (mine.calls, theirs.calls)):
-            rows = select(others).where(others.c.session_id.in_(ids))
-            done = await connection.execute(self._insert_missing(table, rows))
-        return done.rowcount
+        revisions = select(theirs.revisions).where(theirs.revisions.c.session_id.in_(ids))
+        await connection.execute(self._insert(mine.revisions, revisions).on_conflict_do_nothing())
+        calls = select(theirs.calls).where(theirs.calls.c.session_id.in_(ids))
+        return (await connection.execute(newer_call_wins(self._insert(mine.calls, calls)))).rowcount
 
     async def keep_agents(self, connection: AsyncConnection, other: Version, partitions: Sequence[int]) -> None:
-        """Take from another version the agents of these partitions that are missing here."""
+        """Take from another version what is missing or older here of the agents of these partitions."""
         rows = select(other.agents).where(other.agents.c.partition.in_(partitions))
-        await connection.execute(self._insert_missing(self.version.agents, rows))
+        await connection.execute(newer_agent_wins(self._insert(self.version.agents, rows)))
 
-    def _insert_missing(self, table: Table, rows: Select[Any]) -> Insert:
+    def _insert(self, table: Table, rows: Select[Any]) -> Insert:
         # SQLite's parser wants a WHERE between SELECT and ON CONFLICT; these have one.
-        names = [column.name for column in table.c]
-        return insert_of(self.engine.dialect)(table).from_select(names, rows).on_conflict_do_nothing()
+        return insert_of(self.engine.dialect)(table).from_select([column.name for column in table.c], rows)
 
 
 def _advance_in(offsets: Table) -> Update:

@@ -8,10 +8,10 @@ waits for it while something is folded: it is given many rows per statement.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
-from operator import itemgetter
+from operator import ge, gt, itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Dialect, Table, and_, case, or_
+from sqlalchemy import ColumnElement, Dialect, Table, and_, case, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -74,9 +74,9 @@ class Upsert:
 def upserts_of(version: Version, dialect: Dialect) -> Sequence[Upsert]:
     """Into the calls, the revisions and the agents."""
     return (
-        Upsert(version.calls, _newer_call_wins, dialect),
+        Upsert(version.calls, newer_call_wins, dialect),
         Upsert(version.revisions, lambda insert: insert.on_conflict_do_nothing(), dialect),
-        Upsert(version.agents, _newer_agent_wins, dialect),
+        Upsert(version.agents, _last_agent_wins, dialect),
     )
 
 
@@ -90,7 +90,8 @@ def text_of(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(" ", "microseconds")[:_TEXT_LENGTH]
 
 
-def _newer_call_wins(insert: Insert) -> Insert:
+def newer_call_wins(insert: Insert) -> Insert:
+    """A call's lower or equal revision changes nothing."""
     columns = insert.table.c
     new = {column.name: insert.excluded[column.name] for column in columns if column.name != "session_id"}
     return insert.on_conflict_do_update(
@@ -98,11 +99,21 @@ def _newer_call_wins(insert: Insert) -> Insert:
     )
 
 
-def _newer_agent_wins(insert: Insert) -> Insert:
+def newer_agent_wins(insert: Insert) -> Insert:
+    """An agent's newest call, and the newest that names an e-mail; of the same one what is there stays."""
+    return _agent_wins(insert, gt)
+
+
+def _last_agent_wins(insert: Insert) -> Insert:
+    """As the newer one does; of the same call what comes last is its later revision."""
+    return _agent_wins(insert, ge)
+
+
+def _agent_wins(insert: Insert, follows: Callable[..., ColumnElement[bool]]) -> Insert:
     new, old = insert.excluded, insert.table.c
-    newer = or_(new.last_at > old.last_at, and_(new.last_at == old.last_at, new.last_call >= old.last_call))
-    same_call = and_(new.email_at == old.email_at, new.email_call >= old.email_call)
-    mailed = and_(new.email.is_not(None), or_(old.email.is_(None), new.email_at > old.email_at, same_call))
+    newer = or_(new.last_at > old.last_at, and_(new.last_at == old.last_at, follows(new.last_call, old.last_call)))
+    newer_mail = and_(new.email_at == old.email_at, follows(new.email_call, old.email_call))
+    mailed = and_(new.email.is_not(None), or_(old.email.is_(None), new.email_at > old.email_at, newer_mail))
     changes = {name: case((mailed, new[name]), else_=old[name]) for name in _MAIL_COLUMNS}
     changes |= {name: case((newer, new[name]), else_=old[name]) for name in _LAST_COLUMNS}
     return insert.on_conflict_do_update(index_elements=["pbx", "extension"], set_=changes)
