@@ -1,11 +1,13 @@
 """Calls as a file, streamed page by page within one read transaction, so that all of it is as of one position.
 
-CSV comes in two explicit forms. ``spreadsheet``: a cell that a spreadsheet would run as a formula gets an apostrophe in
-front. ``raw``: every cell as it is, for programs.
+CSV comes in two explicit forms. ``spreadsheet``: what a spreadsheet would run as a formula gets an apostrophe in front,
+also within a cell: in many countries it parts cells at semicolons, where a quote in the middle of one quotes nothing.
+``raw``: every cell as it is, for programs.
 """
 
 import csv
 import io
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -23,7 +25,8 @@ from projections.views import Cursor, Views
 from projections.words import RAW
 
 PAGE: Final = 1_000
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA: Final = re.compile(r"""^(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])(?=[ "]*[=+\-@])""")
+"""Where one would begin: a cell, or what a spreadsheet may take for one."""
 CSV_COLUMNS: Final = (
     *("session_id", "pbx", "extension", "email", "direction", "caller", "callee", "status", "outcome"),
     *("started_at", "started_at_source", "ended_at", "ended_at_source", "end_reason", "duration_s", "span_s"),
@@ -109,7 +112,7 @@ async def _pages(views: Views, wanted: CallFilter, at: datetime | None, role: st
 def _cells(call: dict[str, Any], form: str) -> list[str]:
     flat = {**call, **call["agent"]}
     cells = ["" if flat[name] is None else str(flat[name]) for name in CSV_COLUMNS]
-    return cells if form == RAW else [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells]
+    return cells if form == RAW else [FORMULA.sub("'", cell) for cell in cells]
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> bytes:

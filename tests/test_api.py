@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from events.session import Session
 from projections.access import masked_number
 from projections.agent_status import Agent
 from projections.api import Api, application
+from projections.call_log import Told
 from projections.feeds import Feeds
 from projections.openapi import document
 from projections.settings import ProjectionsSettings
@@ -25,15 +26,15 @@ from projections.store import open_store
 from projections.stream import Stream
 from projections.views import Views
 from tests.builders import X, Y
-from tests.test_views import put, some_calls
+from tests.test_views import like, put, some_calls
 
 
 @asynccontextmanager
-async def client_of(tmp_path: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """The API over a filled SQLite."""
+async def client_of(tmp_path: Path, more: Sequence[Told] = (), **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The API over a filled SQLite; `more`: besides the usual calls."""
     chosen = ProjectionsSettings(data_dir=tmp_path, **settings)
     store = await open_store(chosen.database_url, "sessions")
-    await put(store, some_calls(1))
+    await put(store, [*some_calls(1), *more])
     metrics = Metrics("projections")
     views = Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx()})
     app = application(Api(chosen, views, Stream("life", metrics, 10, 10, 10, 100_000), metrics), metrics)
@@ -172,6 +173,25 @@ async def test_the_csv_holds_every_call_and_no_formula(tmp_path: Path) -> None:
         page = (await client.get("/api/v1/calls?limit=1000")).json()["calls"]
         assert [row["session_id"] for row in rows] == [call["session_id"] for call in page]
         assert {row["caller"][0] for row in rows if row["caller"]} <= {"'", "a"}
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        "Bob;=cmd|'/C calc'!A0", "Bob;@SUM(1)", "Bob\t+1", "Bob\n=1+1", "Bob\r-1", 'Bob;"=1+1"', "Bob; =1", "Bob;;\t=1",
+        'Bob, "x";=1', "=1;=2", "+41225551234",
+    ],
+)  # fmt: skip
+async def test_no_cell_runs_as_a_formula_wherever_a_spreadsheet_parts_them(tmp_path: Path, caller: str) -> None:
+    """In many countries a spreadsheet parts cells at semicolons, and knows no quotes in the middle of them."""
+    async with client_of(tmp_path, [like(some_calls(1)[0], "odd", caller=caller)]) as client:
+        text = (await client.get("/api/v1/calls.csv?form=spreadsheet")).text
+        assert "odd" in text
+        for delimiter in (",", ";", "\t"):
+            cells = [cell for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) for cell in row]
+            assert [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@"))] == [], delimiter
+        rows = csv.DictReader(io.StringIO((await client.get("/api/v1/calls.csv?form=raw")).text, newline=""))
+        assert caller in {row["caller"] for row in rows}
 
 
 async def test_the_page_is_served_with_a_strict_policy_and_no_outside_host(tmp_path: Path) -> None:
