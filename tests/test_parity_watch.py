@@ -1,18 +1,23 @@
 """What the page and the metrics say of polling and webhooks, from observations and a call log on both databases."""
 
 import math
+import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from events.metrics import Metrics
-from projections.call_log import told_in
+from events.session import Status
+from projections.call_log import Told, told_in
+from projections.parity_sources import sessions_between
 from projections.parity_watch import ParityWatch
 from projections.polled import Observation
 from projections.settings import ProjectionsSettings
 from projections.store import Store
-from tests.builders import Log, X, Y, Z, at, end, run, start
+from tests.builders import Log, X, Y, Z, at, end, run, start, zulu
+from tests.plans import analyzed, plans_of, scans
 from tests.test_parity import seen
-from tests.test_views import put
+from tests.test_views import like, put, some_calls
 
 ANN, BOB, CAI = (1, f"10000 {X}", "201 Ann"), (2, f"10000 {Y}", "202 Bob"), (3, f"10000 {Z}", "203 Cai")
 
@@ -60,3 +65,29 @@ async def test_what_began_too_lately_or_too_long_ago_is_not_compared(store: Stor
     assert watch.compared.pbxs[0]["missing"] == 0, "its webhook may be on the way"
     await watch.compare(at(60) + timedelta(hours=2))
     assert (watch.compared.pbxs[0]["both"], watch.compared.pbxs[0]["webhook_only"]) == (0, {})
+
+
+async def test_only_the_calls_around_the_time_asked_for_are_looked_at_however_long_the_log(store: Store) -> None:
+    ended = next(one for one in some_calls(1) if one.session["status"] == Status.ENDED)
+    opened = next(one for one in some_calls(1) if one.session["status"] == Status.OPEN)
+
+    def call(name: str, began_h: float, lasted_h: float | None) -> Told:
+        times: dict[str, Any] = {
+            "started_at": zulu(at(began_h * 3_600)),
+            "first_received_at": zulu(at(began_h * 3_600)),
+        }
+        if lasted_h is None:
+            return like(opened, name, **times)
+        return like(ended, name, **times, ended_at=zulu(at((began_h + lasted_h) * 3_600)))
+
+    hourly = [call(f"hour{number:05}", number, 0.1) for number in range(-5_000, 50)]
+    odd = [call("open", -2_000, None), call("long", -10, 11), call("later", 30, None), call("over", -20, 1)]
+    await put(store, [*hourly, *odd])
+    await analyzed(store)
+    with plans_of(store) as plans:
+        found = await sessions_between(store, at(0), at(24 * 3_600))
+    assert [one.session_id for one in found] == ["open", "long", *(f"hour{number:05}" for number in range(-4, 28))]
+    assert {one.session_id for one in found if one.closed_at is None} == {"open"}
+    assert scans(plans) == []
+    bounded = r"began_at>\?.*began_at<\?|began_at >= .*began_at < |Index Cond: \(\(?status|\(status=\?"
+    assert [plan for plan in plans if not re.search(bounded, plan)] == []
