@@ -54,7 +54,9 @@ class FiguresApi:
         return answer(request, seen, role, body)
 
     async def series(self, request: Request) -> Response:
-        """The figures of each span of `bucket_s`, one after the other, `from` to `to` (default: the last day).
+        """The figures of each span of `bucket_s`, one after the other, `from` to `to`.
+
+        Of a `day` the default is its midnights, where the PBX is; else the last 24 hours.
 
         At most `BUCKETS_MAX`; `next_from` is where the next ones begin.
         """
@@ -62,7 +64,7 @@ class FiguresApi:
         parameters.only(request, (*FILTERS, "bucket_s", "include_inferred", "as_of"))
         wanted, inferred, at = self._wanted(request)
         bucket_s = parameters.whole(request, "bucket_s", BUCKET_S, 1, 31 * DAY_S)
-        edges, following = _edges(wanted, bucket_s, at)
+        edges, following = _edges(self._of_its_day(wanted), bucket_s, at)
         async with self._views.store.reading() as connection:
             seen = await self._views.store.seen(connection)
             found: dict[int, list[Tally]] = {}
@@ -97,6 +99,13 @@ class FiguresApi:
         self._access.may_search(request)
         inferred = bool(parameters.switch(request, "include_inferred"))
         return parameters.call_filter(request), inferred, parameters.as_of(request)
+
+    def _of_its_day(self, wanted: CallFilter) -> CallFilter:
+        """From midnight to midnight, where a day is asked for and nothing else is said."""
+        span = None if wanted.day is None else self._views.span_of(wanted.day, wanted.pbx)
+        if span is None:
+            return wanted
+        return replace(wanted, began_from=wanted.began_from or span[0], began_to=wanted.began_to or span[1])
 
 
 def _edges(wanted: CallFilter, bucket_s: int, at: datetime | None) -> tuple[list[datetime], datetime | None]:

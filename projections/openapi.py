@@ -96,7 +96,10 @@ class Bucket(Figures):
 
 
 class Series(Stamped):
-    """Answer of ``/api/v1/figures/series``: at most 1,000 buckets; `next_from`: where those after them begin."""
+    """Answer of ``/api/v1/figures/series``: at most 1,000 buckets; `next_from`: where those after them begin.
+
+    Without `from` and `to` they are of the `day`, from midnight to midnight at the PBX, else of the last 24 hours.
+    """
 
     buckets: list[Bucket]
     next_from: Utc | None

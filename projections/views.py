@@ -65,6 +65,17 @@ class Views:
         """The local day of each configured PBX."""
         return {name: now.astimezone(pbx.zone).date().isoformat() for name, pbx in self.pbxs.items()}
 
+    def span_of(self, day: str, pbx: str | None) -> tuple[datetime, datetime] | None:
+        """When that day begins and ends at that PBX (null: at the first and at the last of all); null: out of time."""
+        midnight = datetime.fromisoformat(day)
+        zones = [one.zone for one in (self.pbxs.values() if pbx is None else (self._pbx(pbx),))]
+        try:
+            following = midnight + timedelta(days=1)
+            begins, ends = ([at.replace(tzinfo=zone).astimezone(UTC) for zone in zones] for at in (midnight, following))
+        except OverflowError:
+            return None
+        return min(begins), max(ends)
+
     async def agents(self, connection: AsyncConnection, keys: Sequence[AgentKey] | None = None) -> list[Json]:
         """The agents (null: all), in order of PBX and extension."""
         now, monotonic_s = datetime.now(UTC), time.monotonic()

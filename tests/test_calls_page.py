@@ -184,6 +184,21 @@ async def test_the_charts_add_up_and_have_a_table_that_says_the_same(shared_syst
         assert await _is_drawn(page)
 
 
+async def test_the_chart_of_a_day_holds_its_calls_wherever_the_screen_is(shared_system: System, site: str) -> None:
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    async with httpx.AsyncClient() as client, chromium() as browser:
+        for hour in (0, 6, 12, 18, 23):
+            over = {"endUtc": zulu(midnight + timedelta(hours=hour, minutes=30))}
+            await post(client, shared_system, ended("201", f"+412255500{hour:02}", 10) | over, site)
+        await eventually(lambda: calls_of(client, shared_system, pbx=site), lambda seen: len(seen) == 5)
+        for zone in ("Pacific/Auckland", "America/Los_Angeles"):
+            page = await browser.new_page(timezone_id=zone)
+            await page.goto(f"{shared_system.board}/calls?pbx={site}&day={midnight.date().isoformat()}")
+            await find(page, 5)
+            await expect(page.locator("#series .plot")).to_have_attribute("aria-label", re.compile(": 5 calls"))
+            await page.close()
+
+
 async def _is_drawn(page: Page) -> bool:
     """Whether the first chart shows more than one colour."""
     script = """() => {

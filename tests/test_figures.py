@@ -1,9 +1,10 @@
 """Numbers agree by construction: on both databases each figure is what its own rows add up to."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 from sqlalchemy.engine import make_url
 
+from events import times
 from events.metrics import Metrics
 from events.session import Outcome, Status
 from projections.api import Api, application
@@ -103,6 +105,29 @@ async def test_a_series_adds_up_to_the_figure_of_its_whole_span(store: Store, tm
         for bucket in buckets:
             inside = await client.get(f"/api/v1/calls?from={bucket['from']}&to={bucket['to']}&limit=1000")
             assert len(inside.json()["calls"]) == bucket["calls"]
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-11-24", 24), ("2026-10-25", 25), ("2026-03-29", 23)])
+async def test_a_days_series_is_from_midnight_to_midnight_of_the_pbx_and_holds_all_its_calls(
+    store: Store, tmp_path: Path, day: str, hours: int
+) -> None:
+    kind = {"status": Status.ENDED, "outcome": Outcome.ANSWERED, "duration_s": 5}
+    half_hours = [{**kind, "began_s": minute * 60} for minute in range(-24 * 60 + 15, 48 * 60, 30)]
+    await fill(store, half_hours, datetime.fromisoformat(f"{day}T00:00Z"))
+    async with client_of(store, tmp_path) as client:
+        buckets = (await client.get(f"/api/v1/figures/series?day={day}")).json()["buckets"]
+        figures = (await client.get(f"/api/v1/figures?day={day}")).json()["figures"]
+        assert [bucket["calls"] for bucket in buckets] == [0, 1] * hours * 2
+        assert figures["calls"] == hours * 2
+        began, ended = (datetime.fromisoformat(one) for one in (buckets[0]["from"], buckets[-1]["to"]))
+        zone = ZoneInfo("Europe/Zurich")
+        assert began.astimezone(zone).isoformat()[:16] == f"{day}T00:00"
+        assert ended.astimezone(zone).time() == time(0)
+        noon = times.to_text(began + timedelta(hours=12))
+        later = (await client.get(f"/api/v1/figures/series?day={day}&from={noon}")).json()["buckets"]
+        assert (later[0]["from"], later[-1]["to"]) == (noon, buckets[-1]["to"])
+        for edge in ("0001-01-01", "9999-12-31"):
+            assert (await client.get(f"/api/v1/figures/series?day={edge}")).status_code == 200
 
 
 async def test_the_histogram_holds_every_reported_duration_once(store: Store, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ const BARS_MAX = 200;
 let told = null;
 const plots = new Map();
 
-// The span that is drawn: what the filters say; of a day from midnight to midnight, here; else the last 24 hours.
+// The span that is drawn: what the filters say; of a day about that day, by which only the steps are chosen; else the last 24 hours.
 function spanOf(wanted) {
   const day = wanted.get("day");
   const midnight = day ? new Date(day + "T00:00:00").getTime() : NaN;
@@ -27,8 +27,11 @@ export async function loadCharts(wanted) {
   const edge = (at, round) => new Date(round(at / step_s / 1000) * step_s * 1000).toISOString().replace(/\.\d+Z$/, "Z");
   const query = new URLSearchParams(wanted);
   query.set("bucket_s", step_s);
-  query.set("from", wanted.get("from") ? wanted.get("from") : edge(from, Math.floor));
-  query.set("to", wanted.get("to") ? wanted.get("to") : edge(to, Math.ceil));
+  // When a day begins and ends the server knows: it is the phone system's day, not this screen's.
+  if (!wanted.get("day")) {
+    query.set("from", wanted.get("from") ? wanted.get("from") : edge(from, Math.floor));
+    query.set("to", wanted.get("to") ? wanted.get("to") : edge(to, Math.ceil));
+  }
   const [series, durations] = await Promise.all([ask("/api/v1/figures/series?" + query), ask("/api/v1/figures/durations?" + wanted)]);
   told = { step_s, isLastDay, buckets: series.buckets, bounds_s: durations.bounds_s, counts: durations.counts };
 }
