@@ -52,7 +52,7 @@ def listing_of(value: bytes) -> Listing | None:
         told = orjson.loads(value)
         calls = tuple(ActiveCall(str(one["id"]), str(one["caller"]), str(one["callee"])) for one in told["calls"])
         return Listing(times.from_text(told["asked_at"]), calls)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

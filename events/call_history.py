@@ -71,7 +71,7 @@ def recorded_of(value: bytes) -> tuple[PastCall, ...] | None:
             )
             for one in orjson.loads(value)["calls"]
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

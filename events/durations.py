@@ -44,7 +44,7 @@ def _read_text(text: str) -> int | None:
     # The usual form first, without an expression: this is the hot path.
     if text[2:3] == text[5:6] == ":" and len(text) == len("00:04:32"):
         hours, minutes, seconds = text[:2], text[3:5], text[6:]
-        if hours.isdigit() and minutes in _SIXTY and seconds in _SIXTY:
+        if hours.isdecimal() and minutes in _SIXTY and seconds in _SIXTY:
             return int(hours) * 3_600 + int(minutes) * 60 + int(seconds)
     bare = digits.to_ascii(text).strip()
     for form in _FORMS:

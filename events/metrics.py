@@ -111,7 +111,7 @@ PROCESSORS: Final = (
         "counter",
         "dead_letters_total",
         "Records sent to the dead letters, by reason.",
-        (one_of("reason", ("envelope", "body", "type")),),
+        (one_of("reason", ("envelope", "body", "type", "bug")),),
     ),
     Metric(
         "counter",

@@ -3,7 +3,7 @@
 Values, not text: `events.reading` makes them, the processors pair them. See the design, section 4.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -57,9 +57,13 @@ class End(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The body holds no webhook at all; `reason` is a sentence without any of the body's content."""
+    """The body holds no webhook at all; `reason` is a sentence without any of the body's content.
+
+    `bug`: what reading it raised, which it never should; null when the body itself is at fault.
+    """
 
     reason: str
+    bug: Exception | None = field(default=None, compare=False)
 
 
 Reading = Start | End | Unreadable

@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
             self._take_body(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             log.critical("a request met a bug", **place_of(error.__context__ or error))
-            self._end(answers.problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug of ours; it is in the log"))
+            self._end(_BUG)
         except httptools.HttpParserError:
             self._end(answers.problem(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1 that can be read in one way only"))
         else:
@@ -265,8 +265,12 @@ class Connection(asyncio.Protocol):
         self._is_ended = self._is_ended or is_last
         if request.refusal is not None:
             reply(request.refusal)
-        else:
+            return
+        try:
             self.service.finish(request, reply)
+        except Exception as error:  # noqa: BLE001 -- a client that is not answered waits, and does not know for what
+            log.critical("a request met a bug", **place_of(error))
+            reply(_BUG)
 
     def flush(self) -> None:
         """Write every answer whose turn it is."""
@@ -355,6 +359,7 @@ def _number(digits: bytes) -> int:
     return int(digits.strip().lstrip(b"0") or b"0")
 
 
+_BUG: Final = answers.problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug of ours; it is in the log")
 _VERSIONS: Final = frozenset(("1.0", "1.1"))
 _LENGTH: Final = b"content-length"
 _JUDGED: Final = frozenset((b"host", b"transfer-encoding", b"expect", _LENGTH))

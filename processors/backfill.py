@@ -46,14 +46,15 @@ def _goes_on(call: Call) -> bool:
 
 def _meant(calls: Calls, pbx: str, past: PastCall, rules: Rules) -> Call | None:
     agent, party = names_of_agent(past.extension, None), numbers.party(past.number, None)
-    since = past.started_at - rules.tolerance
+    try:
+        since, until = past.started_at - rules.tolerance, past.started_at + rules.tolerance
+    except OverflowError:  # the year 0001, .NET's way to print no date, or 9999: no call began there
+        return None
     found = [
         call
         for key in (pbx, f"{pbx}/{past.extension}")
         for call in calls.begun_since(key, agent, since)
-        if call.pbx == pbx
-        and began_of(call).moment <= min(past.started_at + rules.tolerance, past.ended_at)
-        and _is_with(call, party)
+        if call.pbx == pbx and began_of(call).moment <= min(until, past.ended_at) and _is_with(call, party)
     ]
     return min(found, key=lambda call: (abs(began_of(call).moment - past.started_at), *received(call)), default=None)
 

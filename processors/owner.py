@@ -17,6 +17,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from events.logs import place_of
 from events.metrics import PARTITION, PBX, Metrics
 from events.pbx import Pbx
 from events.tracing import Tracing
@@ -225,6 +226,9 @@ class Owner:
         self._metrics.counter("transactions_total", "committed").inc()
         for (name, label), count in batch.counts.items():
             self._metrics.counter(f"{name}_total", label).inc(count)
+        for offset, bug in batch.bugs:
+            told = place_of(bug)
+            log.error("a record met a bug of ours", partition=self.partition.partition, offset=offset, **told)
 
     def _note(self, task: Task) -> None:
         partition = str(self.partition.partition)

@@ -74,13 +74,17 @@ class ChangelogRecord(Protocol):
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction writes. `counts` are (metric, label) for the metric catalogue."""
+    """What one transaction writes. `counts` are (metric, label) for the metric catalogue.
+
+    `bugs`: at which offset reading met a bug of ours, and which; the records are among the dead letters.
+    """
 
     next_offset: int
     session_events: list[OutputRecord] = field(default_factory=list)
     changelog: dict[bytes, bytes | None] = field(default_factory=dict)
     dead_letters: list[OutputRecord] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    bugs: list[tuple[int, Exception]] = field(default_factory=list)
 
     def extend(self, following: "Batch") -> None:
         """Take in what the records after these lead to, so that one transaction writes both."""
@@ -91,6 +95,7 @@ class Batch:
         self.changelog |= following.changelog
         self.dead_letters += following.dead_letters
         self.counts += following.counts
+        self.bugs += following.bugs
 
 
 class Task:
@@ -293,8 +298,11 @@ class Task:
             case End():
                 kind = "end"
                 events = pairing.on_end(self._calls, found, given, self._rules)
-            case Unreadable(reason=reason):
-                self._bury_unreadable(record, reason, batch)
+            case Unreadable(reason=reason, bug=bug):
+                if bug is None:
+                    self._bury_unreadable(record, reason, batch)
+                else:
+                    self._bury_for_bug(record, reason, bug, batch)
                 return
             case _:
                 assert_never(found)
@@ -359,6 +367,11 @@ class Task:
     def _bury_unreadable(self, record: InputRecord, reason: str, batch: Batch) -> None:
         batch.counts["records", "unreadable"] += 1
         self._bury(record, reason, "body", batch)
+
+    def _bury_for_bug(self, record: InputRecord, reason: str, bug: Exception, batch: Batch) -> None:
+        batch.counts["records", "unreadable"] += 1
+        batch.bugs.append((record.offset, bug))
+        self._bury(record, reason, "bug", batch)
 
     def _bury(self, record: InputRecord, reason: str, kind: str, batch: Batch) -> None:
         batch.counts["dead_letters", kind] += 1

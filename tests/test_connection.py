@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
+from events import bodies
 from ingest.heads import HEAD_BYTES_MAX, HEADS_MAX, Heads
 from ingest.requests import Request
 from ingest.tls import Tls
@@ -279,6 +280,22 @@ async def test_a_head_that_is_known_lets_in_what_a_parsed_one_does_and_nothing_e
         bodies = [one.body for one in await rig.kept()]
         assert bodies.count(BODY) == len(bodies) - 2, "each with its own body: one other, one that is no webhook"
         assert bodies.count(BODY.replace(b"1234", b"9876")) == 1
+
+
+async def test_a_bug_of_ours_is_answered_500_at_once_whether_the_head_is_known_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "fields_of", lambda body, _content_type: int(body))
+    async with opened(tmp_path) as rig:
+        began = asyncio.get_running_loop().time()
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        for number in (b"11", b"22", b"x3", b"y4", b"33"):
+            writer.write(event(body=number))
+            answered = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            assert statuses(answered) == [202 if number.isdigit() else 500], number
+            await reader.readexactly(int(re.findall(rb"content-length: (\d+)", answered)[0]))
+        writer.close()
+        assert asyncio.get_running_loop().time() - began < 1, "nobody waits for an answer that cannot come"
 
 
 def test_heads_that_are_known_are_bounded_and_each_is_known_for_its_peer_only() -> None:

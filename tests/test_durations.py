@@ -67,6 +67,7 @@ def test_every_printed_span_is_read_back_in_whole_seconds(case: tuple[str | floa
         ("75:00", 4_500),
         ("PT4M", 240),
         ("٠٠:٠٤:٣٢", 272),
+        ("٠٠:04:32", 272),
     ],
 )
 def test_a_duration_is_read(text: str | float, seconds: int) -> None:
@@ -78,6 +79,7 @@ def test_a_duration_is_read(text: str | float, seconds: int) -> None:
     [
         *("", " ", "-00:04:32", "-1", -1, "abc", "P", "PT", "00:60:00", "00:00:60", "1:2:3:4:5", "::", "9" * 4_000),
         *(float("nan"), float("inf"), 1e300, "99999999999", "00:04:32Z", "4:3 2", "1e3", "0x10", "²"),
+        *("²²:04:32", "①①:04:32", "0⁴:04:32", "00:0²:32", "²:04:32", "፩:04:32", "㉑:04:32"),
     ],
 )
 def test_what_is_no_duration_is_null(text: str | float) -> None:

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog
 from aiokafka import TopicPartition
 
 from deploy.local.broker import free_port
-from events import envelope
+from events import durations, envelope
 from events.kafka import KafkaSettings
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
@@ -258,6 +259,34 @@ async def test_a_transaction_takes_one_record_when_idle_and_whole_batches_when_b
     assert (idle - busy, taken - written) == (5, 5)
     running.cancel()
     await asyncio.wait({running})
+
+
+async def test_a_record_whose_reading_meets_a_bug_is_buried_counted_and_logged_and_stops_nobody(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = durations.read
+    monkeypatch.setattr(durations, "read", lambda value: int("²") if value == "00:00:13" else read(value))
+    settings = ProcessorsSettings(
+        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
+        processors_application=GROUP,
+    )
+    log = Log(0).webhook(0, start()).webhook(1, end(t=1, duration=13)).webhook(2, end(t=2, duration=1))
+    await append(kafka, log.records)
+    metrics = Metrics("processors")
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.create_task(Runner(settings, {DEFAULT_PBX: Pbx()}, metrics).run())
+        await done(kafka, log.records)
+        running.cancel()
+        await asyncio.wait({running})
+    assert [record.value for record in await read_committed(kafka, kafka.topic_set.dead_letters)] == [
+        log.records[2].value
+    ]
+    ended = [value for _, value in (await found(kafka))[0] if value is not None and b"call.ended" in value]
+    assert len(ended) == 1
+    (told,) = [one for one in logs if one["log_level"] == "error"]
+    assert (told["partition"], told["offset"], told["error"]) == (0, 2, "ValueError")
+    assert "understand:" in told["where"]
+    assert metrics.registry.get_sample_value("threecx_processors_dead_letters_total", {"reason": "bug"}) == 1
 
 
 async def test_a_position_that_aiokafka_lost_is_found_again_and_not_everything_is_read_again(

@@ -2,16 +2,20 @@
 
 import base64
 import json
+import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
+from unicodedata import category, normalize
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events import fields, reading, times
+from events import durations, fields, reading, times
 from events.pbx import Pbx
 from events.session import Direction, Outcome
 from events.webhook import End, Start, Unreadable
@@ -222,6 +226,67 @@ def test_any_bytes_are_read_or_not_always_the_same_and_hold_no_poison(
     if not isinstance(found, Unreadable):
         held = [found.extension, found.email, found.call_id, found.caller.text, found.callee.text]
         assert all(one is None or (one and "\0" not in one and one == one.strip() and len(one) <= 256) for one in held)
+
+
+def is_odd(one: str) -> bool:
+    """A number in some sense of Unicode's but no ASCII digit, or a letter that another form makes ASCII or two."""
+    return not one.isascii() and (
+        one.isnumeric()
+        or (one.isalpha() and (len(one.upper()) > 1 or len(one.lower()) > 1 or normalize("NFKC", one).isascii()))
+    )
+
+
+ODD = [chr(code) for code in range(sys.maxunicode + 1) if is_odd(chr(code))]
+PRINTED = {
+    "duration": ("00:04:32", "0.00:04:32", "04:32", "272", "272.5", "00.04.32", "4m 32s", "PT4M32S", "P1DT4M"),
+    "startTime": ("2026-07-29T16:46:12Z", "29.07.2026 18:46:12", "20260729164612", "29 juil. 2026 18:46", "1785343572"),
+    "endUtc": ("2026-07-29T16:46:12+02:00", "7/29/26 6:46 PM", "1785343572000", "1785343572.5", "0001-01-01T00:00:00"),
+    "caller": ("+41225551234", "0041225551234", "sip:201@pbx", "Anna <022 555 12 34>", "(022) 555-12-34", "201"),
+    "agentExt": ("201", "null"),
+    "direction": ("Inbound", "missed"),
+    "CallType": ("Notanswered",),
+}
+
+
+def oddly(text: str, odd: str) -> set[str]:
+    """The text with the odd character at each single place, and at those of all its letters or all its digits."""
+    single = {text[:at] + odd + text[at + 1 :] for at in range(len(text))}
+    return single | {re.sub(kind, odd, text) for kind in ("[0-9]", "[a-zA-Z]", "[0-9a-zA-Z]", "^[0-9]+", "[0-9]+$")}
+
+
+def has_bug(body: dict[str, Any]) -> bool:
+    found = read(body)
+    return isinstance(found, Unreadable) and found.bug is not None
+
+
+def test_no_odd_digit_or_letter_makes_reading_raise() -> None:
+    assert len(ODD) > 2_000
+    texts = [(key, text) for key, printed in PRINTED.items() for text in printed]
+    # All of a kind at once, with every one of them; one at a time, with one of each category.
+    for odd, (key, text) in product(ODD, texts[::3]):
+        spelled = re.sub("[0-9]", odd, text) if odd.isnumeric() else re.sub("[a-zA-Z]", odd, text)
+        assert not has_bug(FULL | {key: spelled}), (key, spelled)
+    categories = {(category(odd), odd.isdigit(), odd.isdecimal()): odd for odd in ODD}
+    for odd, (key, text) in product(categories.values(), texts):
+        for spelled in oddly(text, odd):
+            assert not has_bug(FULL | {key: spelled}), (key, spelled)
+
+
+odd_texts = st.text(st.sampled_from([*ODD, *"0123456789:.,-+/ TZPMHSDdms"]), max_size=24)
+
+
+@given(st.dictionaries(st.sampled_from([key for names in fields.NAMES.values() for key in names]), odd_texts))
+def test_no_body_of_odd_texts_makes_reading_raise(body: dict[str, str]) -> None:
+    assert not has_bug(body)
+
+
+def test_a_bug_of_ours_costs_the_body_that_meets_it_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durations, "read", lambda _value: int("²"))
+    found = read(FULL | {"duration": "00:04:32"})
+    assert (found.reason, type(found.bug)) == ("a bug of ours: reading the body failed (ValueError)", ValueError)
+    explained = reading.explain(json.dumps(FULL | {"duration": "00:04:32"}).encode(), None, NOW, Pbx())
+    assert (explained.kind, explained.reason) == ("unreadable", found.reason)
+    assert isinstance(read(FULL), Start)
 
 
 HOSTILE = {

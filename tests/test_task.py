@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events import envelope
+from events import durations, envelope, times
+from events.call_history import PastCall, recorded_value
 from events.envelope import Envelope, Type
 from events.pbx import DEFAULT_PBX
 from processors.task import InputRecord
-from tests.builders import Log, at, cut, end, new_task, run, start
+from tests.builders import Log, X, at, cut, end, new_task, run, start
 
 DATES = ("0002-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1970-01-01", 99_999_999_999_999, None, -1)
 DURATIONS = ("99999999999", "8784:00:00", 10**15, -5, 1e300, 31_622_400, None)
@@ -26,6 +27,46 @@ def test_no_time_that_a_pbx_can_say_stops_the_partition(ended: object, duration:
         log.webhook(number, end(t=None, duration=None) | {"endUtc": ended, "duration": duration})
         log.webhook(number, start(t=None) | {"startTime": began, "callId": "3"})
     run(log.ticks_until(20).records)
+
+
+HISTORY = ("0001-01-01T00:00:00Z", "0002-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-24T09:00:00Z")
+
+
+@pytest.mark.parametrize(("began", "ended"), list(product(HISTORY, HISTORY)))
+def test_no_time_in_a_history_stops_the_partition(began: str, ended: str) -> None:
+    log = Log().webhook(0, start())
+    past = PastCall("1", "201", X, times.from_text(began), times.from_text(ended), 2**63)
+    said = Envelope("a", DEFAULT_PBX, Type.CALLS_RECORDED, at(1), "application/json")
+    run(log.record(recorded_value([past]), said).records)
+
+
+@pytest.mark.parametrize("kind", [Type.CALLS_LISTED, Type.CALLS_RECORDED])
+def test_a_list_nested_as_deep_as_json_may_be_is_a_dead_letter(kind: Type) -> None:
+    deep = b"[" * 1_000 + b"]" * 1_000
+    value = b'{"asked_at":"2026-11-24T09:00:00Z","calls":[{"id":' + deep + b"}]}"
+    out = run(Log().record(value, Envelope("a", DEFAULT_PBX, kind, at(0))).records)
+    assert [batch.counts["dead_letters", "body"] for batch in out.batches] == [1]
+
+
+@pytest.mark.parametrize("duration", ["²²:04:32", "①①:04:32"])
+def test_digits_that_are_none_stop_no_partition(duration: str) -> None:
+    out = run(Log().webhook(0, start()).webhook(60, end(duration=None, t=60) | {"duration": duration}).records)
+    assert out.told == ["started:201:started", "ended:201:end_matched_by_party"]
+
+
+def test_a_body_whose_reading_meets_a_bug_is_buried_with_the_reason_and_the_others_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = durations.read
+    monkeypatch.setattr(durations, "read", lambda value: int("²") if value == "00:00:13" else read(value))
+    records = Log().webhook(0, start()).webhook(30, end(duration=13)).webhook(60, end()).records
+    out = run(records, batch_size=5)
+    assert out.told == ["started:201:started", "ended:201:end_matched_by_party"]
+    assert [(offset, type(bug)) for batch in out.batches for offset, bug in batch.bugs] == [(31, ValueError)]
+    assert sum(batch.counts["dead_letters", "bug"] for batch in out.batches) == 1
+    (letter,) = [letter for batch in out.batches for letter in batch.dead_letters]
+    assert letter.value == records[31].value
+    assert dict(letter.headers)["dead_letter_reason"] == b"a bug of ours: reading the body failed (ValueError)"
 
 
 _VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(DATES)
