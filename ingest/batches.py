@@ -1,11 +1,13 @@
 """Records for Kafka in as few batches as fit: a batch costs about a twelfth per record of what single sends cost.
 
-Records of one partition stay in their order: its batches are handed over one after the other, and the client sends one
-at a time. The choice of the partition is ours then, and is Kafka's own (murmur2 of the key).
+Records of one partition stay in their order: its next batch is handed over once Kafka has the one before. The client
+sends one at a time in any case, but goes on behind one that Kafka refused. The choice of the partition is ours then,
+and is Kafka's own (murmur2 of the key).
 """
 
 import asyncio
 import functools
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -25,14 +27,12 @@ class Sent(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    topic: str
-    partition: int
     builder: BatchBuilder
     sequences: list[int]
 
 
 class Batches:
-    """Use: `add` for each record in order, `hand_over`, then await every delivery in `sent`."""
+    """Use: `add` for each record in order, then `hand_over` until it gives nothing, each time awaiting all it gave."""
 
     def __init__(self, producer: AIOKafkaProducer, partitions: int, batch_bytes_max: int) -> None:
         """`partitions`: of each topic. A record longer than `batch_bytes_max` goes alone."""
@@ -40,29 +40,34 @@ class Batches:
         self._producer = producer
         self._partitions = partitions
         self._bytes_max = batch_bytes_max
-        self._batches: list[_Batch] = []
-        self._open: dict[tuple[str, int], _Batch] = {}
+        self._waiting: defaultdict[tuple[str, int], deque[_Batch]] = defaultdict(deque)
 
     def add(self, topic: str, key: bytes, value: bytes, headers: Headers, sequence: int) -> None:
         """Put a record into its partition's batch, or into a new one when it has no room in it."""
         place = topic, partition_of(key, self._partitions)
-        batch = self._open.get(place)
+        waiting = self._waiting[place]
+        batch = waiting[-1] if waiting else None
         if (
             batch is None
             or batch.builder.size() + len(value) + _BESIDE_VALUE_BYTES > self._bytes_max
             or batch.builder.append(key=key, value=value, timestamp=None, headers=headers) is None
         ):
-            batch = self._open[place] = _Batch(*place, self._producer.create_batch(), [])
-            self._batches.append(batch)
+            batch = _Batch(self._producer.create_batch(), [])
+            waiting.append(batch)
             # An empty batch takes any record, and the broker decides on its size.
             batch.builder.append(key=key, value=value, timestamp=None, headers=headers)
         batch.sequences.append(sequence)
 
-    async def hand_over(self) -> None:
-        """Give the batches to the client, which sends those of a partition one at a time, in their order."""
-        for topic, partition, builder, sequences in self._batches:
-            delivery = await self._producer.send_batch(builder, topic, partition=partition)
-            self.sent.append(Sent(delivery, topic, sequences))
+    async def hand_over(self) -> list[Sent]:
+        """Give each partition's next batch to the client; what was given must be delivered before the next call."""
+        handed_over = []
+        for (topic, partition), waiting in self._waiting.items():
+            if waiting:
+                builder, sequences = waiting.popleft()
+                delivery = await self._producer.send_batch(builder, topic, partition=partition)
+                handed_over.append(Sent(delivery, topic, sequences))
+        self.sent += handed_over
+        return handed_over
 
 
 @functools.lru_cache(4_096)

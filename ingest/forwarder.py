@@ -1,8 +1,10 @@
 """From the journal to Kafka: in order of acceptance, at least once, and ticks in between.
 
-1. read the next durable records; 2. hand them to an idempotent producer in order; 3. await every acknowledgement,
-within a deadline of ours, because aiokafka has none; 4. tell the journal; 5. write the ticks that are due. After any
-failure the producer is thrown away and the first unacknowledged record is sent again: a repeat has the same sequence.
+1. read the next durable records; 2. hand them to an idempotent producer in order, of each partition a batch; 3. await
+every acknowledgement, within a deadline of ours, because aiokafka has none, and go on with 2 as long as there are
+batches; 4. tell the journal; 5. write the ticks that are due. After any failure the producer is thrown away and the
+first unacknowledged record is sent again: a repeat has the same sequence. Nothing passes what was refused before it, or
+the processors would take what is sent again for repeats.
 
 After a failure fewer records are sent at once, then more again: a link so slow that a full window does not pass in time
 still gets on. A record that Kafka refuses for its size is found by shorter and shorter batches, without a
@@ -195,8 +197,8 @@ class Forwarder:
                 reason = self._add(batches, one, sequence)
                 if reason is not None:
                     buried[reason] += 1
-            await batches.hand_over()
-            await self._delivered(batches.sent)
+            while handed_over := await batches.hand_over():
+                await self._delivered(handed_over)
         self._journal.acknowledge(records[-1][0])
         self._forget(records)
         self._too_large.clear()

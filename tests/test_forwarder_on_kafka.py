@@ -66,25 +66,39 @@ async def webhook_ids(kafka: KafkaSettings) -> list[str]:
     return [identity for identity in dict.fromkeys(told) if identity.startswith("id-")]
 
 
-async def is_refused(kafka: KafkaSettings) -> bool:
+async def is_refused(kafka: KafkaSettings, length: int) -> bool:
     """A configuration reaches the log some time after it was accepted."""
     async with producing(kafka) as producer:
         try:
-            await producer.send_and_wait(kafka.topic_set.webhooks, b"x" * 60_000, b"default")
+            await producer.send_and_wait(kafka.topic_set.webhooks, b"x" * length, b"default")
         except MessageSizeTooLargeError:
             return True
     return False
 
 
+async def limit(kafka: KafkaSettings, message_bytes_max: int) -> None:
+    """Have the broker refuse what is longer, from now on."""
+    admin = AIOKafkaAdminClient(**connection(kafka))
+    await admin.start()
+    wanted = {"max.message.bytes": str(message_bytes_max)}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, kafka.topic_set.webhooks, wanted)])
+    await admin.close()
+    await eventually(lambda: is_refused(kafka, message_bytes_max + 1))
+
+
+async def test_what_follows_on_a_refused_batch_does_not_pass_before_it(kafka: KafkaSettings, tmp_path: Path) -> None:
+    """The processors would take what is sent again for repeats: its sequences are lower than those that passed."""
+    await limit(kafka, 150_000)
+    # Three batches of one partition. The first is refused, the second would pass; each record passes alone.
+    lengths = (120_000, 120_000, 130_000, 140_000)
+    await forwarded(kafka, tmp_path, [webhook(number, length) for number, length in enumerate(lengths)])
+    assert await webhook_ids(kafka) == ["id-0", "id-1", "id-2", "id-3"]
+
+
 async def test_a_record_that_the_broker_refuses_is_buried_and_the_others_pass_in_order(
     kafka: KafkaSettings, tmp_path: Path
 ) -> None:
-    admin = AIOKafkaAdminClient(**connection(kafka))
-    await admin.start()
-    wanted = {"max.message.bytes": "20000"}
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, kafka.topic_set.webhooks, wanted)])
-    await admin.close()
-    await eventually(lambda: is_refused(kafka))
+    await limit(kafka, 20_000)
     loop = asyncio.get_running_loop()
     began = loop.time()
     await forwarded(kafka, tmp_path / "good", [webhook(number, 100) for number in range(1_000, 1_800)])
