@@ -12,10 +12,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from pydantic import Field, SecretStr
 
 from events import topics
@@ -28,6 +35,8 @@ Options = dict[str, Any]
 
 DISCARD_TIMEOUT_S = 2.0
 ADMIN_TIMEOUT_MS = 10_000
+
+log = structlog.get_logger()
 
 
 def _or_break(send: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,15 +135,33 @@ class _PartingObject(ssl.SSLObject):
             super().unwrap()
 
 
+_TlsFiles = tuple[Path | None, Path | None, Path | None]
+_fitting: Final[dict[_TlsFiles, ssl.SSLContext]] = {}
+"""What was made last of these files: while they are renewed, half of them are new, and the old ones serve on."""
+
+
 def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    """The files as they are now; raises ConfigurationError when they never could be used."""
+    files = (
+        settings.kafka_security_ca_file,
+        settings.kafka_security_certificate_file,
+        settings.kafka_security_key_file,
+    )
     try:
-        context = ssl.create_default_context(cafile=settings.kafka_security_ca_file)
-        context.sslobject_class = _PartingObject
-        if settings.kafka_security_certificate_file is not None:
-            context.load_cert_chain(settings.kafka_security_certificate_file, settings.kafka_security_key_file)
+        _fitting[files] = _loaded(*files)
     except (OSError, ssl.SSLError) as error:
-        message = f"KAFKA_SECURITY_*_FILE: the TLS files cannot be used ({error}); give readable PEM files"
-        raise ConfigurationError(message) from None
+        if files not in _fitting:
+            message = f"KAFKA_SECURITY_*_FILE: the TLS files cannot be used ({error}); give readable PEM files"
+            raise ConfigurationError(message) from None
+        log.warning("KAFKA_SECURITY_*_FILE changed and do not fit; the old ones stay", error=type(error).__name__)
+    return _fitting[files]
+
+
+def _loaded(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca)
+    context.sslobject_class = _PartingObject
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
     return context
 
 
@@ -243,7 +270,8 @@ async def discard(producer: AIOKafkaProducer) -> None:
 async def ensure_topics(settings: KafkaSettings, wanted: tuple[topics.Topic, ...] = topics.ALL) -> None:
     """Create the topics that are missing; raises ConfigurationError when one has another partition count.
 
-    Safe to call from several processes at once. A broker out of reach raises aiokafka.errors.KafkaError or OSError.
+    Safe to call from several processes at once. A broker out of reach raises aiokafka.errors.KafkaError or OSError; so
+    does one that does not make a topic, or show it: brokers may be missing, a controller is elected, an ACL comes back.
     """
     admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
     try:
@@ -280,7 +308,7 @@ async def _knock(settings: KafkaSettings) -> None:
 
 
 async def partition_count(settings: KafkaSettings, topic: str) -> int | None:
-    """How many partitions the topic has; null when there is no such topic. Raises KafkaError without a broker."""
+    """How many partitions the topic has; null when there is none. Raises KafkaError when nobody can or may tell."""
     admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
     try:
         await admin.start()
@@ -300,10 +328,12 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:
     for name, code, *rest in response.topic_errors:
         # Another process may have created it in the meantime: then it is there, which is what was wanted.
         if code not in {0, TopicAlreadyExistsError.errno}:
-            message = f"topic {name} cannot be created (Kafka error {code} {rest}); check the broker's permissions"
-            raise ConfigurationError(message)
+            raise for_code(code)(f"topic {name} cannot be created {rest}")
 
 
 async def _partition_counts(admin: AIOKafkaAdminClient, names: list[str]) -> Mapping[str, int]:
     found = await admin.describe_topics(names)
+    for one in found:
+        if one["error_code"] not in {0, UnknownTopicOrPartitionError.errno}:
+            raise for_code(one["error_code"])(f"topic {one['topic']} cannot be looked at")
     return {one["topic"]: len(one["partitions"]) for one in found if one["error_code"] == 0}

@@ -28,6 +28,7 @@ from events.envelope import Envelope, Type
 from events.kafka import FORWARDED_BATCH_BYTES_MAX, discard, ensure_topics, forwarder_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX
+from events.settings import ConfigurationError
 from events.tracing import Tracing
 from ingest import accepted
 from ingest.batches import Batches, Sent
@@ -118,24 +119,34 @@ class Forwarder:
         self._reminder = Reminder()
 
     async def run(self) -> None:
-        """Forward until cancelled; a broker that is away is tried again for ever."""
+        """Forward until cancelled; a broker that is away is tried again for ever.
+
+        Raises ConfigurationError for topics with another number of partitions, but only until Kafka was there once:
+        who starts a service looks at it; later it goes on to accept, and what it cannot forward waits in the journal.
+        """
         backoff_s = BACKOFF_S_MIN
+        was_there = False
         while True:
             producer = AIOKafkaProducer(**forwarder_producer(self._settings))
             try:
                 async with asyncio.timeout(self._settings.ingest_forward_timeout_s * 2):
                     await ensure_topics(self._settings)
                     await producer.start()
+                was_there = True
                 backoff_s = BACKOFF_S_MIN
                 await self._forward(producer)
             except (MessageSizeTooLargeError, RecordTooLargeError):
                 # Nobody is away, and the producer is of no use after a refusal: on with another one.
                 self._metrics.counter("forward_failures_total", "too large").inc()
                 backoff_s = REFUSED_S
-            except (KafkaError, OSError, TimeoutError) as error:
+            except (ConfigurationError, KafkaError, OSError, TimeoutError) as error:
+                if isinstance(error, ConfigurationError) and not was_there:
+                    raise
                 self._window = max(1, self._window // 8)
                 if self._reminder.is_due():
-                    log.warning("Kafka is not taking records", error=type(error).__name__, waiting=self._journal.depth)
+                    why = {"why": str(error)} if isinstance(error, ConfigurationError) else {}
+                    told = {"error": type(error).__name__, **why, "waiting": self._journal.depth}
+                    log.warning("Kafka is not taking records", **told)
                 self._metrics.counter("forward_failures_total", type(error).__name__).inc()
                 self._reached(reachable=False)
             finally:

@@ -43,6 +43,7 @@ from events.kafka import (
     ensure_topics,
     transactional_producer,
 )
+from events.settings import ConfigurationError
 from events.topics import TopicSet
 from tests.secure_broker import SecureBroker, administrating, allow, password_of
 from tests.stand_in_pbx import StandInPbx
@@ -152,6 +153,29 @@ async def test_a_wrong_password_or_authority_is_told_by_its_name(broker: SecureB
         await ensure_topics(broker.settings("stranger", kafka_security_sasl_password="wrong"))
     with pytest.raises(ssl.SSLCertVerificationError):
         await ensure_topics(broker.settings("stranger", kafka_security_ca_file=None))
+
+
+async def test_a_topic_that_may_not_even_be_looked_at_is_waited_for_by_its_name(broker: SecureBroker) -> None:
+    """An ACL that is gone for a while is none of a setting's faults, and no reason to make the topic."""
+    settings = broker.settings("stranger", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=SET.prefix)
+    with pytest.raises(TopicAuthorizationFailedError):
+        await ensure_topics(settings)
+
+
+async def test_tls_files_that_are_half_renewed_leave_the_old_ones_in_use(broker: SecureBroker, tmp_path: Path) -> None:
+    renewed = tmp_path / "ca.pem"
+    settings = broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=SET.prefix)
+    settings = settings.model_copy(update={"kafka_security_ca_file": renewed})
+    with pytest.raises(ConfigurationError, match="the TLS files cannot be used"):
+        await ensure_topics(settings)
+    renewed.write_bytes(broker.ca_file.read_bytes())
+    await ensure_topics(settings, MADE)
+    for half in (b"", b"-----BEGIN CERTIFICATE-----\n"):
+        renewed.write_bytes(half)
+        await ensure_topics(settings, MADE)
+    renewed.write_bytes(trustme.CA().cert_pem.bytes())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await ensure_topics(settings, MADE)
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)

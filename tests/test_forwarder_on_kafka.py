@@ -1,19 +1,24 @@
 """What the forwarder does with a record that the broker refuses, or that is none, on the real broker."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from aiokafka.admin import AIOKafkaAdminClient
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
-from events.kafka import KafkaSettings, connection
+from events.kafka import KafkaSettings, connection, ensure_topics
 from events.metrics import Metrics
+from events.settings import ConfigurationError
 from ingest import accepted
 from ingest.accepted import Accepted
 from ingest.forwarder import FRESH_BYTES_MAX, FRESH_MAX, Forwarder
-from ingest.journal import open_journal
+from ingest.journal import Journal, open_journal
 from ingest.settings import IngestSettings
 from tests.journals import appended
 from tests.system import kafka_environment, producing, read_committed
@@ -84,6 +89,67 @@ async def limit(kafka: KafkaSettings, message_bytes_max: int) -> None:
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, kafka.topic_set.webhooks, wanted)])
     await admin.close()
     await eventually(lambda: is_refused(kafka, message_bytes_max + 1))
+
+
+@contextlib.asynccontextmanager
+async def forwarding(settings: IngestSettings, journal: Journal) -> AsyncIterator[tuple[Forwarder, asyncio.Task[None]]]:
+    """A forwarder at work, and its task."""
+    forwarder = Forwarder(settings, journal, Metrics("ingest"), lambda: datetime.now(UTC))
+    running = [asyncio.create_task(work) for work in (forwarder.run(), journal.run())]
+    try:
+        yield forwarder, running[0]
+    finally:
+        for task in running:
+            task.cancel()
+            await asyncio.wait({task})
+        journal.close()
+
+
+async def failures(forwarder: Forwarder, reason: str) -> float:
+    """How often forwarding had to start again for this reason."""
+    return (
+        forwarder._metrics.registry.get_sample_value("threecx_ingest_forward_failures_total", {"reason": reason}) or 0
+    )
+
+
+async def test_topics_that_kafka_cannot_make_yet_are_waited_for(
+    bootstrap_servers: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    """As at a first roll-out, while two brokers of three are up: here there is one, and three copies are wanted."""
+    of_topics = {"kafka_bootstrap_servers": bootstrap_servers, "kafka_topic_prefix": topic_prefix}
+    settings = IngestSettings.model_validate({**of_topics, "data_dir": tmp_path, "kafka_topic_replication": 3})
+    journal, _ = open_journal(tmp_path / "journal", 64 * MEGABYTE, MEGABYTE)
+    async with forwarding(settings, journal) as (forwarder, running):
+        await appended(journal, webhook(1, 10))
+        await eventually(partial(failures, forwarder, "InvalidReplicationFactorError"), lambda seen: seen > 1)
+        await ensure_topics(KafkaSettings.model_validate(of_topics))
+        await asyncio.wait_for(forwarder.drained(), 20)
+        assert not running.done()
+    assert await webhook_ids(settings) == ["id-1"]
+
+
+async def test_another_number_of_partitions_ends_ingest_at_its_start_and_is_waited_for_later(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    given = kafka.model_dump() | {"data_dir": tmp_path, "kafka_topic_partitions": 3}
+    journal, _ = open_journal(tmp_path / "first", MEGABYTE, MEGABYTE)
+    async with forwarding(IngestSettings.model_validate(given), journal) as (_, running):
+        with pytest.raises(ConfigurationError, match="KAFKA_TOPIC_PARTITIONS"):
+            await asyncio.wait_for(running, 20)
+    settings = IngestSettings.model_validate(given | {"kafka_topic_partitions": kafka.kafka_topic_partitions})
+    journal, _ = open_journal(tmp_path / "second", MEGABYTE, MEGABYTE)
+    async with forwarding(settings, journal) as (forwarder, running):
+        await appended(journal, webhook(1, 10))
+        await asyncio.wait_for(forwarder.drained(), 20)
+        admin = AIOKafkaAdminClient(**connection(kafka))
+        await admin.start()
+        await admin.create_partitions({kafka.topic_set.dead_letters: NewPartitions(5)})
+        await admin.close()
+        await limit(kafka, 20_000)
+        await appended(journal, webhook(2, 30_000))  # refused, so that it connects anew
+        await eventually(partial(failures, forwarder, "ConfigurationError"), lambda seen: seen > 0)
+        assert not running.done()
+        assert await appended(journal, webhook(3, 10)) > 0
 
 
 async def test_what_follows_on_a_refused_batch_does_not_pass_before_it(kafka: KafkaSettings, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from deploy.local.broker import die_with_parent
 from deploy.local.brokers import AnyBroker, broker_in
@@ -183,10 +183,12 @@ class Supervisor:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await ensure_topics(load(IngestSettings))
-        except (KafkaError, OSError, TimeoutError):
+        except (KafkaConnectionError, OSError, TimeoutError):
             servers = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
             message = f"KAFKA_BOOTSTRAP_SERVERS: no Kafka answers at {servers}; start it, correct it, or unset it"
             raise ConfigurationError(message) from None
+        except KafkaError as error:
+            raise ConfigurationError(f"{error}; check the broker's permissions and KAFKA_TOPIC_REPLICATION") from None
 
     async def _announce(self) -> None:
         loop = asyncio.get_running_loop()
