@@ -5,6 +5,7 @@ NUL, NaN, lone surrogates); a repair of an object whose texts hold bare quotes o
 Nothing here raises, whatever the bytes; every step is linear in the body's size. Of a key sent twice the last counts.
 """
 
+import codecs
 import json
 import re
 from itertools import islice
@@ -25,6 +26,8 @@ NUMBER_DIGITS_MAX: Final = 18
 _KEY = re.compile(r'[{,]\s{0,64}"([^"\\\s]{1,64})"\s{0,8}:')
 _FORM = re.compile(r"[\w.%+\[\]-]{1,100}=")
 _CHARSET = re.compile(r"charset=[\"']?([\w-]{1,40})", re.IGNORECASE)
+_OF_TEXT = re.compile(r"(?:ascii|cp|iso8859|koi8|kz|mac|ptcp|hp|tis|big5|gb|hz|euc|iso2022|johab|shift_jis)[\w-]{0,20}")
+"""The codecs of what people write, by Python's names: each is linear. Punycode is not: 64 KiB took 0.7 s."""
 _PLUS_OF_NUMBER = re.compile(r" (?=[1-9]\d{6})")
 _ESCAPES: Final = {'\\"': '"', "\\/": "/", "\\\\": "\\", "\\n": "\n", "\\t": "\t", "\\r": "\r"}
 _ESCAPE = re.compile(r"\\(?:[\"/\\ntr]|u([0-9a-fA-F]{4}))")
@@ -57,13 +60,17 @@ def _text(body: bytes, content_type: str | None) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError:
-        named = _CHARSET.search(content_type or "")
-        charset = named.group(1).lower() if named else "cp1252"
+        return body.decode(_codec(content_type), "replace")
+
+
+def _codec(content_type: str | None) -> str:
+    """The codec that the header names. One that says UTF-8 is wrong, or nobody would ask."""
+    named = _CHARSET.search(content_type or "")
     try:
-        # A header that says UTF-8 is wrong, or we would not be here; codecs that are not of text raise LookupError.
-        return body.decode("cp1252" if charset.startswith("utf") else charset, "replace")
-    except (LookupError, ValueError):
-        return body.decode("cp1252", "replace")
+        codec = "" if named is None else codecs.lookup(named.group(1)).name
+    except LookupError:
+        codec = ""
+    return codec if _OF_TEXT.fullmatch(codec) else "cp1252"
 
 
 def _patient_json(text: str) -> Fields | None:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from encodings.aliases import aliases
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,21 @@ def test_a_hostile_body_is_read_or_not_at_once(name: str) -> None:
     for _ in range(10):
         reading.read(HOSTILE[name], None, NOW, Pbx(country="CH"))
         reading.explain(HOSTILE[name], None, NOW, Pbx(country="CH"))
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("codec", sorted(set(aliases.values()) | {"idna", "punycode", "unicode_escape", "undefined"}))
+def test_no_charset_makes_reading_slow(codec: str) -> None:
+    body = b'{"caller":"+41225551234","agentExt":"201","wav":"\xff-' + b"a" * 65_000 + b'"}'
+    for _ in range(10):
+        reading.read(body, f"application/json; charset={codec}", NOW, Pbx())
+        reading.read(body[-65_000:], f"text/plain; charset={codec}", NOW, Pbx())
+
+
+@pytest.mark.parametrize(
+    ("charset", "email"),
+    [("ISO-8859-15", "€@a"), ("windows-1255", "₪@a"), ("koi8-r", "╓@a"), ("punycode", "¤@a"), ("no such", "¤@a")],
+)
+def test_a_charset_of_texts_is_believed_and_no_other(charset: str, email: str) -> None:
+    body = b'{"caller":"+41225551234","agentMail":"\xa4@a"}'
+    assert read(body, content_type=f"application/json; charset={charset}").email == email
