@@ -5,7 +5,8 @@ The parser is llhttp (httptools), in its strict mode: what two readers could rea
 1. a head is judged as soon as it is there, before its body: too long, ambiguous, or refused by the service; one that
    was let in before and comes whole with its body is known (`heads`);
 2. a body is kept only while nothing was refused, and never longer than its limit;
-3. a whole request is handed to the service, which replies at once or later; replies leave in order (pipelining);
+3. a whole request is handed to the service, which replies at once or later; replies leave in order (pipelining); while
+   too many are to come, or the client does not take them, what it has sent is held, and no more is read;
 4. what is refused before its body was whole ends the connection: half-closed, then read and dropped for a moment, since
    a reset would take the answer away from a client that still sends;
 5. each wait has a deadline (`overdue`), looked at ten times a second for all connections; a request is answered within
@@ -29,6 +30,8 @@ from ingest.settings import WHOLE_S_MAX
 
 LINGER_S: Final = 1.0
 PENDING_MAX: Final = 32
+PIECE_BYTES: Final = 4_096
+"""So much is parsed at once, and no more while so many answers are to come or the client does not take them."""
 BEYOND_MAX: Final = 64
 """So many connections too many are told so; further ones are dropped without a word."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -54,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._raw_bytes = 0
         self._body_left = 0
+        self._held = b""
         self._completed: Request | None = None
         self._is_ended = False
         self._is_paused = False
@@ -104,9 +108,25 @@ class Connection(asyncio.Protocol):
         self._breathe()
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
-        if self._is_ended:
+        """Called by asyncio: read a piece after the other, as long as there is room for more requests."""
+        if self._held:
+            self._held += data
             return
+        for begin in range(0, len(data), PIECE_BYTES):
+            if self._is_ended:
+                break
+            if self._is_full:
+                self._held = data[begin:]
+                break
+            self._read(data[begin : begin + PIECE_BYTES])
+        self._breathe()
+
+    def _read_held(self) -> None:
+        """Called by the loop when there was room again."""
+        held, self._held = self._held, b""
+        self.data_received(held)
+
+    def _read(self, data: bytes) -> None:
         if self._body_left:
             self._take_body(data)
             return
@@ -119,7 +139,6 @@ class Connection(asyncio.Protocol):
             completed, self._completed = self._completed, None
             if is_new and completed is not None and completed.refusal is None and not self._is_ended:
                 self._heads.keep(self._peer, data, completed)
-        self._breathe()
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -319,9 +338,16 @@ class Connection(asyncio.Protocol):
         else:
             transport.close()
 
+    @property
+    def _is_full(self) -> bool:
+        """Too many answers are to come, or the client does not take them."""
+        return self._is_choked or len(self._replies) >= PENDING_MAX
+
     def _breathe(self) -> None:
-        """Read on, or not: while too many answers are to come, or the client does not take them."""
-        wanted = not self._is_ended and (self._is_choked or len(self._replies) >= PENDING_MAX)
+        """Read on, or not: first what is held, then what comes."""
+        if self._held and not self._is_full:
+            self._loop.call_soon(self._read_held)  # we may be in the middle of an answer
+        wanted = not self._is_ended and (self._is_full or bool(self._held))
         if wanted is not self._is_paused and self._transport is not None and not self._transport.is_closing():
             self._is_paused = wanted
             if wanted:

@@ -11,8 +11,10 @@ import pytest
 import trustme
 
 from events import bodies
+from ingest.connection import PENDING_MAX, PIECE_BYTES, Connection
 from ingest.heads import HEAD_BYTES_MAX, HEADS_MAX, Heads
-from ingest.requests import Request
+from ingest.http import Door
+from ingest.requests import Reply, Request
 from ingest.tls import Tls
 from tests.doors import Rig, opened
 from tests.waiting import eventually
@@ -39,6 +41,32 @@ async def test_many_requests_in_one_piece_are_answered_in_their_order_and_all_ke
         answered = await rig.talk((event() + wrong) * 100 + event(CLOSE))
         assert statuses(answered) == [202, 404] * 100 + [202]
         assert len(await rig.kept()) == 101
+
+
+@pytest.mark.parametrize("target", [b"/openapi.json", b"/metrics"])
+async def test_who_sends_many_requests_at_once_gets_no_further_than_it_reads_the_answers(
+    tmp_path: Path, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending: list[int] = []
+    finish = Door.finish
+
+    def counted(door: Door, request: Request, reply: Reply) -> None:
+        connection = reply._connection
+        assert isinstance(connection, Connection)
+        pending.append(len(connection._replies))
+        finish(door, request, reply)
+
+    monkeypatch.setattr(Door, "finish", counted)
+    one, count = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % target, 2_000
+    async with opened(tmp_path) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(one * count + event(CLOSE))
+        await asyncio.sleep(1)
+        assert 0 < len(pending) < count, "what the sockets' buffers hold was answered, and the rest waits"
+        found = statuses(await reader.read())
+        writer.close()
+    assert found == [200] * count + [202]
+    assert max(pending) <= PENDING_MAX + PIECE_BYTES // len(one)
 
 
 async def test_a_request_in_single_bytes_and_one_in_chunks_are_read(tmp_path: Path) -> None:
