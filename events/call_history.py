@@ -76,9 +76,9 @@ def recorded_of(value: bytes) -> tuple[PastCall, ...] | None:
 
 
 def _at(text: object) -> datetime | None:
-    """A time of the history; one without a zone is in UTC, as public code takes it."""
+    """A time of the history; one without a zone is in UTC, as public code takes it. The year 0001 is .NET's none."""
     try:
         at = datetime.fromisoformat(str(text))
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
+        return None if at.year == 1 else (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

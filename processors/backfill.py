@@ -7,6 +7,8 @@ history's, within the tolerance; when that call's end was reported, the history 
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final
 
 from events import numbers
 from events.call_history import PastCall
@@ -19,6 +21,9 @@ from processors.contradictions import keep
 from processors.kept import Calls, names_of_agent
 from processors.rules import Rules
 from processors.sessions import Told, event_of, session_of
+
+CALENDAR_BEGIN: Final = datetime.min.replace(tzinfo=UTC)
+"""What a history says may lie at either end of the calendar: no sum may leave it."""
 
 
 def on_recorded(
@@ -46,15 +51,15 @@ def _goes_on(call: Call) -> bool:
 
 def _meant(calls: Calls, pbx: str, past: PastCall, rules: Rules) -> Call | None:
     agent, party = names_of_agent(past.extension, None), numbers.party(past.number, None)
-    try:
-        since, until = past.started_at - rules.tolerance, past.started_at + rules.tolerance
-    except OverflowError:  # the year 0001, .NET's way to print no date, or 9999: no call began there
-        return None
+    since = past.started_at - min(rules.tolerance, past.started_at - CALENDAR_BEGIN)
     found = [
         call
         for key in (pbx, f"{pbx}/{past.extension}")
         for call in calls.begun_since(key, agent, since)
-        if call.pbx == pbx and began_of(call).moment <= min(until, past.ended_at) and _is_with(call, party)
+        if call.pbx == pbx
+        and began_of(call).moment - past.started_at <= rules.tolerance
+        and began_of(call).moment <= past.ended_at
+        and _is_with(call, party)
     ]
     return min(found, key=lambda call: (abs(began_of(call).moment - past.started_at), *received(call)), default=None)
 

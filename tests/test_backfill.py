@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from events import times
 from events.call_history import PastCall, past_calls, recorded_of, recorded_value, rows_of
+from events.envelope import Envelope, Type
+from events.pbx import DEFAULT_PBX
 from events.session import EndedAtSource, Status
 from events.session_events import CallCorrected
 from tests.builders import Log, X, Y, at, end, run, start
@@ -27,6 +30,8 @@ PAST = PastCall("7", "201", "+41225551234", at(5), at(60), 45)
         ({"SegmentStartTime": "2026-11-24T09:00:05"}, [PAST]),
         ({"SegmentEndTime": None}, []),
         ({"SegmentEndTime": "soon"}, []),
+        ({"SegmentStartTime": "0001-01-01T00:00:00Z"}, []),
+        ({"SegmentEndTime": "0001-01-01T00:00:00"}, []),
         ({"SrcInternal": True}, []),
         ({"DstInternal": None}, []),
         ({"DstDn": None}, []),
@@ -96,3 +101,14 @@ def test_of_a_redial_the_nearest_is_meant_and_what_was_reported_stays() -> None:
 def test_a_call_that_the_pbx_still_lists_goes_on_whatever_the_history_says() -> None:
     log = Log().webhook(1, start()).listing(30, active("7", "201", "X")).history(60, ("201", X, 4, 52, 45))
     assert run(log.records).told == ["started:201:started"]
+
+
+@pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("ended", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_no_time_that_a_history_can_say_stops_the_partition(began: str, ended: str) -> None:
+    """A poller of an earlier release wrote the year 0001 into the log; the call beside it still counts."""
+    odd = PAST._replace(started_at=times.from_text(began), ended_at=times.from_text(ended))
+    said = Envelope("past", DEFAULT_PBX, Type.CALLS_RECORDED, at(120), "application/json")
+    log = Log().webhook(1, start()).webhook(2, start("201", Y, t=None, startTime="9999-12-31T23:59:59Z"))
+    told = run(log.record(recorded_value([odd, PAST]), said).records).told
+    assert told == ["started:201:started", "started:201:started", "ended:201:end_from_history"]
