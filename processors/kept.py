@@ -24,7 +24,8 @@ NO_NUMBER_LACKING: Final = "?end"
 NO_NUMBER_ALONE: Final = "?start"
 """The trait of an end without a known number and without a start."""
 
-Trait = str | datetime
+Trait = str | datetime | tuple[str]
+"""A text is what a party may be called; an id stands in a tuple, or a caller of the name would have the trait twice."""
 
 
 class Calls:
@@ -319,7 +320,7 @@ def traits_of(call: Call) -> Iterable[Trait]:
         elif call.began is None:
             traits.append(NO_NUMBER_ALONE)
     if call.call_id is not None:
-        traits.append(f"#{call.call_id}")
+        traits.append((call.call_id,))
     if isinstance(call.ended, Ended):
         traits.append(evidence_of(call.ended))
     return traits

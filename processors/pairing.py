@@ -55,6 +55,7 @@ from processors.kept import (
     NO_NUMBER_ALONE,
     NO_NUMBER_LACKING,
     Calls,
+    Trait,
     evidence_of,
     is_vague,
     names_of_agent,
@@ -122,10 +123,10 @@ def _is_known(calls: Calls, sides: Sides, agent: Sequence[str], began: Began, gi
     return any(matching.is_same_start(call, sides, began, rules) for call in begun)
 
 
-def _traits(sides: Sides) -> tuple[str, ...]:
+def _traits(sides: Sides) -> tuple[Trait, ...]:
     """What calls that may be this event's can be found by: either number, or the call id."""
     names = (number_name(sides.caller), number_name(sides.callee))
-    return names if sides.call_id is None else (*names, f"#{sides.call_id}")
+    return names if sides.call_id is None else (*names, (sides.call_id,))
 
 
 def _is_vague(sides: Sides) -> bool:

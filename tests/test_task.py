@@ -12,6 +12,8 @@ from events import durations, envelope, times
 from events.call_history import PastCall, recorded_value
 from events.envelope import Envelope, Type
 from events.pbx import DEFAULT_PBX
+from events.session import Status
+from processors.rules import Rules
 from processors.task import InputRecord
 from tests.builders import Log, X, at, cut, end, new_task, run, start
 
@@ -134,6 +136,26 @@ def test_a_repeat_of_ingests_does_not_count_its_time_again() -> None:
     out = run([InputRecord(0, 100 + n, one.key, one.value, one.headers) for n, one in enumerate(again)], task)
     assert (out.events, task.live_time_us) == ([], live_us)
     assert not any(batch.counts["clock_alarms", "step_back"] for batch in out.batches)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        start(party="#abc", callId="abc"),
+        start(party="?end"),
+        start(party="abc", callId="abc"),
+        end(party="?start"),
+        end(party="#abc", callId="abc"),
+    ],
+)
+def test_a_name_that_looks_like_another_trait_does_not_stop_the_partition_when_the_call_is_dropped(
+    body: dict[str, Any],
+) -> None:
+    rules = Rules(call_duration_max_s=10, closed_kept_s=10)
+    log = Log().webhook(1, body).ticks_until(30)
+    out = run(log.records, new_task(rules))
+    assert out.sessions[0].status is not Status.OPEN
+    assert None in out.batches[-1].changelog.values(), "dropped"
 
 
 def test_due_deadlines_fire_in_order_and_before_the_record_that_moved_the_clock() -> None:
