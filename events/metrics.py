@@ -137,6 +137,11 @@ PROCESSORS: Final = (
     Metric("counter", "restored_offset_mismatches_total", "Restores whose changelog and committed offset differed."),
     Metric(
         "counter",
+        "lost_tails_total",
+        "Partitions of threecx.webhooks found to end before what was worked out: the broker lost their last records.",
+    ),
+    Metric(
+        "counter",
         "hanging_transactions_total",
         "Transactions that the broker left without their markers, by what they were settled as; completed: those it"
         " committed in one topic and aborted in another; what was aborted is written again.",

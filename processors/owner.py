@@ -4,6 +4,9 @@ On assignment, in this order: 1. start the producer: this fences the previous ow
 2. restore the changelog, and end what hangs without its markers (`takeover`); 3. read the committed offset; 4. seek and
 consume. The changelog's next offset and the committed one are written in one transaction, so they are equal; where they
 are not, the changelog's holds, and the mismatch is counted, because the state must never miss or repeat an input.
+
+A log that ends before that offset has lost its end: a single broker acknowledges what is in its machine's memory. The
+offsets are given away anew, and what comes at them is new: it is found by its time, and the loss is counted.
 """
 
 import asyncio
@@ -15,7 +18,7 @@ from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from events.logs import place_of
 from events.metrics import PARTITION, PBX, Metrics
@@ -58,6 +61,7 @@ class Owner:
         self._consuming = False
         self._stopping = False
         self._expected = 0
+        self._has_lost_tail = False
         self._stream_s = 0.0
         self._skewed: dict[str, int | None] = {}
         self.next_offset = 0
@@ -72,7 +76,11 @@ class Owner:
             return
         fresh = [record for record in records if record.offset >= self._expected]
         if not fresh:
-            self._consumer.seek(self.partition, self._expected)
+            if (self._consumer.highwater(self.partition) or self._expected) < self._expected:
+                self._has_lost_tail = True
+                self._arrived.set()
+            else:
+                self._consumer.seek(self.partition, self._expected)
             return
         self._queue.extend(fresh)
         self._expected = fresh[-1].offset + 1
@@ -143,7 +151,11 @@ class Owner:
             self._metrics.counter("restored_offset_mismatches_total").inc()
             log.error("the changelog's offset holds", partition=self.partition.partition, committed=committed)
         self.next_offset = task.next_offset if task.next_offset is not None else (committed or 0)
+        end = (await self._consumer.end_offsets([self.partition]))[self.partition]
+        if end < self.next_offset:
+            self.next_offset = await self._after_lost_tail(task, end)
         self._expected = self.next_offset
+        self._has_lost_tail = False
         if self._stopping or self.partition not in self._consumer.assignment():
             return task
         if self.next_offset:
@@ -155,6 +167,25 @@ class Owner:
         self.state = "consuming"
         log.debug("partition taken over", partition=self.partition.partition, offset=self.next_offset)
         return task
+
+    async def _after_lost_tail(self, task: Task, end: int) -> int:
+        """Where what the state does not know begins, in a log that lost its end; `end` when nothing has come since.
+
+        By the records' times: what was lost was written before. Of what is read again webhooks are known by their
+        sequence, and ticks are too few to count.
+        """
+        since_ms = int(task.stream_time.timestamp() * 1000)
+        first = (await self._consumer.offsets_for_times({self.partition: since_ms}))[self.partition]
+        offset = end if first is None else int(first.offset)
+        self._metrics.counter("lost_tails_total").inc()
+        log.error(
+            "the webhooks' log has lost its end",
+            partition=self.partition.partition,
+            known_until=self.next_offset,
+            end=end,
+            going_on_at=offset,
+        )
+        return offset
 
     async def _consume(self, transactions: Transactions, task: Task) -> None:
         """Batch after batch. At once when idle, larger when busy: what comes during a transaction is the next one.
@@ -168,6 +199,8 @@ class Owner:
         try:
             while not self._stopping:
                 self._arrived.clear()
+                if self._has_lost_tail:
+                    raise OffsetOutOfRangeError({self.partition: self._expected})
                 if under_way is not None and len(self._queue) < limit:
                     await under_way
                     under_way = None

@@ -202,7 +202,7 @@ PROCESSORS = Row(
         ),
         Panel(
             "Restores",
-            "Time to restore a partition's state, p99, and restores whose offsets differed.",
+            "Time to restore a partition's state, p99; restores whose offsets differed, or whose log had lost its end.",
             "s",
             (
                 Query(
@@ -211,6 +211,7 @@ PROCESSORS = Row(
                     "p99",
                 ),
                 total_rate("threecx_processors_restored_offset_mismatches_total", "mismatches per second"),
+                total_rate("threecx_processors_lost_tails_total", "logs that lost their end per second"),
             ),
         ),
         Panel(

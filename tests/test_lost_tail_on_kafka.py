@@ -1,0 +1,123 @@
+"""The broker's machine fails and the webhooks' log loses its end: what comes at offsets used before is not skipped."""
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from deploy.local.broker import Broker
+from deploy.local.brokers import AnyBroker
+from events import envelope, session_events, times
+from events.kafka import KafkaSettings, ensure_topics
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX, Pbx
+from events.session_events import CallStarted
+from processors.runner import Runner
+from processors.settings import ProcessorsSettings
+from processors.task import InputRecord
+from tests.builders import Log, start
+from tests.system import kafka_environment, producing, read_committed
+from tests.waiting import eventually
+
+BATCH_HEAD = struct.Struct(">qi")
+"""Base offset and length of what follows: a record batch's first twelve bytes."""
+KEPT = 25
+CALLS = tuple(range(0, 60, 5))
+
+
+def traffic(log: Log, calls: Sequence[int]) -> Sequence[InputRecord]:
+    """A start each five seconds, each of another agent; and what of it was not there before."""
+    before = len(log.records)
+    for number in calls:
+        log.webhook(number, start(str(200 + number), f"+4122555{number:04}", t=number))
+    return log.records[before:]
+
+
+async def write(kafka: KafkaSettings, records: Sequence[InputRecord]) -> None:
+    """Each a batch of its own, stamped when ingest received it."""
+    async with producing(kafka) as producer:
+        for record in records:
+            stamp_ms = times.to_us(envelope.decode(record.headers).time) // 1000
+            await producer.send_and_wait(
+                kafka.topic_set.webhooks,
+                record.value,
+                record.key,
+                partition=0,
+                timestamp_ms=stamp_ms,
+                headers=list(record.headers),
+            )
+
+
+def cut(broker: AnyBroker, kafka: KafkaSettings, batches: int) -> None:
+    """Leave only the first batches of partition 0: what was not flushed went with the machine's memory."""
+    (segment,) = Path(broker.folder, "data", f"{kafka.topic_set.webhooks}-0").glob("*.log")
+    content, end = segment.read_bytes(), 0
+    for _ in range(batches):
+        _, length = BATCH_HEAD.unpack_from(content, end)
+        end += BATCH_HEAD.size + length
+    assert end < len(content)
+    segment.write_bytes(content[:end])
+
+
+async def started(kafka: KafkaSettings) -> list[str]:
+    """The agents of whom a start was told, in order."""
+    records = await read_committed(kafka, kafka.topic_set.call_sessions)
+    told = [session_events.decode(one.value) for one in records]
+    return [one.session.agent.extension or "" for one in told if isinstance(one, CallStarted)]
+
+
+@pytest.mark.parametrize("meanwhile", ["running", "stopped"])
+async def test_what_comes_at_offsets_used_before_is_worked_out_and_the_loss_is_counted(
+    own_broker: AnyBroker, topic_prefix: str, meanwhile: str
+) -> None:
+    if not isinstance(own_broker, Broker):
+        pytest.skip("the log of a broker in a container is not ours to cut")
+    kafka = KafkaSettings(
+        kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topic_prefix=topic_prefix, kafka_topic_partitions=1
+    )
+    await ensure_topics(kafka)
+    settings = ProcessorsSettings(
+        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
+        processors_application=f"processors-{topic_prefix}",
+        processors_session_timeout_s=6,
+    )
+    metrics = Metrics("processors")
+
+    def run() -> tuple[Runner, "asyncio.Task[None]"]:
+        runner = Runner(settings, {DEFAULT_PBX: Pbx()}, metrics)
+        return runner, asyncio.create_task(runner.run())
+
+    async def end(running: "asyncio.Task[None]") -> None:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    log = Log(0)
+    runner, running = run()
+    written = traffic(log, CALLS)
+    await write(kafka, written)
+
+    async def position(runner: Runner) -> int:
+        return runner.next_offset(0) if runner.is_consuming(0) else -1
+
+    await eventually(partial(position, runner), lambda seen: seen == len(written), 60)
+    if meanwhile == "stopped":
+        await end(running)
+    own_broker.kill()
+    cut(own_broker, kafka, KEPT)
+    own_broker.spawn()
+    await asyncio.to_thread(own_broker.wait_until_answering)
+    new = [CALLS[-1] + 5, CALLS[-1] + 10]
+    again = traffic(log, new)
+    assert KEPT + len(again) < len(written), "all at offsets that were used before"
+    await write(kafka, again)
+    if meanwhile == "stopped":
+        runner, running = run()
+    await eventually(partial(position, runner), lambda seen: seen == KEPT + len(again), 60)
+    assert await started(kafka) == [str(200 + number) for number in (*CALLS, *new)], "each once"
+    assert metrics.registry.get_sample_value("threecx_processors_lost_tails_total") == 1
+    await end(running)
