@@ -9,6 +9,8 @@ What the design leaves open and is decided here:
 - where only a withheld number could tell, a call that is still open comes before one that was inferred to have ended;
 - a missed or not answered end takes a start without proof only if both are withheld: an agent who talks to a known
   party does so still when an unknown one was missed;
+- a start without a time that comes after an end that says missed or not answered is the next call's, whatever
+  duration is printed there (``00:00:00`` as often as none): nobody talked, so nothing lies between the two;
 - a start that is reported later than the reported end is never its start: both times are the same clock's;
 - a recording that comes alone, without times, belongs to the call of that party that ended last without.
 """
@@ -22,7 +24,7 @@ from events.numbers import DIFFERENT, SAME, UNKNOWN, Comparison, compare
 from events.session import Direction
 from events.session_events import Reason
 from events.webhook import Party
-from processors.calls import Began, Call, Ended, external_of
+from processors.calls import NOT_TAKEN, Began, Call, Ended, external_of
 from processors.rules import Rules
 
 _ZERO = timedelta(0)
@@ -78,14 +80,18 @@ def compare_parties(one: Sides, other: Sides) -> Comparison:
 def in_window(began: Began, ended: Ended, rules: Rules) -> bool:
     """Whether the start can be this end's: from ring_max before to the tolerance after `end - duration`.
 
-    Without a duration: any start before the end; with the tolerance if it was also received first. Differences only:
-    a sum of what a PBX may say (the year 9999) would leave the calendar.
+    Without a duration: any start before the end. Without one, or where nobody took the call, a start after the end
+    has the tolerance only if it was received first: else it is the next call's. Differences only: a sum of what a PBX
+    may say (the year 9999) would leave the calendar.
     """
     if _is_backwards(began, ended):
         return False
-    if ended.duration_s is None:
+    if ended.duration_s is None or ended.outcome in NOT_TAKEN:
         in_order = began.origin.received_at <= ended.origin.received_at
-        return began.moment - ended.moment <= (rules.tolerance if in_order else _ZERO)
+        if began.moment - ended.moment > (rules.tolerance if in_order else _ZERO):
+            return False
+    if ended.duration_s is None:
+        return True
     return -rules.ring_max <= _after_answer(began, ended.moment, ended.duration_s) <= rules.tolerance
 
 

@@ -408,6 +408,12 @@ def test_an_end_without_a_duration_takes_the_latest_start_before_it() -> None:
     assert [call.status for call in run(log.records).sessions] == [Status.OPEN, Status.ENDED]
 
 
-def test_a_missed_call_and_the_callback_without_a_time_within_the_tolerance_are_two_calls() -> None:
-    log = Log().webhook(31, end(t=30, duration=None, direction="Missed")).webhook(60, start(t=None))
-    assert [call.status for call in run(log.records).sessions] == [Status.ENDED, Status.OPEN]
+@pytest.mark.parametrize("duration", [None, 0, 12])
+def test_a_missed_call_and_the_next_without_a_time_within_the_tolerance_are_two_calls(duration: int | None) -> None:
+    out = run(Log().webhook(31, end(t=30, duration=duration, direction="Missed")).webhook(60, start(t=None)).records)
+    assert [call.status for call in out.sessions] == [Status.ENDED, Status.OPEN]
+
+
+def test_a_start_that_was_received_before_its_missed_end_is_its_start_whatever_the_clocks_say() -> None:
+    log = Log().webhook(31, start(t=None)).webhook(32, end(t=1, duration=0, direction="Missed"))
+    assert [call.status for call in run(log.records).sessions] == [Status.ENDED]

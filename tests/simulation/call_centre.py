@@ -35,6 +35,7 @@ class CallCentre:
             self.plain, self.plain, self.plain, self.plain, self.not_taken, self.missed_meanwhile, self.ring_all,
             self.ring_all, self.transfer, self.transfer, self.ping_pong, self.call_waiting, self.redial, self.queued,
             self.very_long, self.internal, self.recorded_later, self.only_one_told, self.restart, self.twice_at_once,
+            self.called_again,
         )  # fmt: skip
         for _ in range(calls):
             self.random.choice(situations)(self.random.uniform(0, self.span_s), self.random.choice(AGENTS[:4]))
@@ -100,6 +101,14 @@ class CallCentre:
         if self.random.random() < 0.3:
             self.next_id -= 1
         self.call(agent, party, at_s + 1 + first_s + self.random.choice((0, 1, 4)), 1, 20, word=word)
+
+    def called_again(self, at_s: float, agent: str) -> None:
+        """Missed, of which only the end is told, and the next try within the tolerance; its start says no time."""
+        party, word = self.party(), self.random.choice(IN_WORDS)
+        self.call(agent, party, at_s, 9, None, word=word, starts=False)
+        self.call(agent, party, at_s + 9 + self.random.choice((1, 4, 9, 25)), 2, self.talking(), word=word)
+        for one in self.told[-2:]:
+            one.started_s = None
 
     def twice_at_once(self, at_s: float, agent: str) -> None:
         """The same party on both lines of an agent within the same second, told apart by an id at most."""

@@ -75,9 +75,12 @@ def _in_window(pair: Pair, spans: Spans) -> bool:
     if _is_backwards(pair):
         return False
     tolerance = timedelta(seconds=spans.tolerance_s)
-    if pair.end.duration_s is None:
+    if pair.end.duration_s is None or pair.end.outcome in ("missed", "not_answered"):  # no talk is known of
         heard_in_order = pair.start.origin.received_at <= pair.end.origin.received_at
-        return pair.start.moment <= pair.end.moment + (tolerance if heard_in_order else ZERO)
+        if pair.start.moment > pair.end.moment + (tolerance if heard_in_order else ZERO):
+            return False
+    if pair.end.duration_s is None:
+        return True
     answered = _answered(pair.end)
     return answered - timedelta(seconds=spans.ring_max_s) <= pair.start.moment <= answered + tolerance
 
