@@ -12,7 +12,9 @@ What the design leaves open and is decided here:
 - a start without a time that comes after an end that says missed or not answered is the next call's, whatever
   duration is printed there (``00:00:00`` as often as none): nobody talked, so nothing lies between the two;
 - a start that is reported later than the reported end is never its start: both times are the same clock's;
-- a recording that comes alone, without times, belongs to the call of that party that ended last without.
+- a recording that comes alone, without times, belongs to the call of that party that ended last without, though the
+  next one is open: a PBX that tells when calls end will tell it of that one. It ends a call of which no end was told,
+  and then that end, when it comes within the window of repeats, is the same end with more in it.
 """
 
 from collections.abc import Iterable
@@ -190,19 +192,40 @@ def is_same_end(call: Call, sides: Sides, ended: Ended, rules: Rules) -> bool:
     return kept.ended_at == ended.ended_at and _agree(kept.duration_s, ended.duration_s)
 
 
-def is_late_recording(call: Call, sides: Sides, ended: Ended, rules: Rules) -> bool:
-    """Whether this end is but the recording of a call that ended: plug-ins send it later, some without any time."""
+def is_recording_of(call: Call, sides: Sides, ended: Ended, rules: Rules) -> bool:
+    """Whether a call that ended, and this end, are but a recording and what it is of, in either order.
+
+    Plug-ins send the recording by itself, some without any time, and nothing keeps two requests in order.
+    """
     kept = call.ended
-    if (
-        not isinstance(kept, Ended)
-        or ended.recording_url is None
-        or kept.recording_url not in {None, ended.recording_url}
-    ):
+    if not isinstance(kept, Ended):
         return False
-    if ended.ended_at is not None or ended.duration_s is not None or not _agree(call.call_id, sides.call_id):
+    since = ended.origin.received_at - kept.origin.received_at
+    if _is_bare(ended):
+        is_in_time = _ZERO <= since <= rules.ring_max
+    elif _is_bare(kept) and ended.outcome not in NOT_TAKEN:
+        is_in_time = _ZERO <= since <= rules.repeat_window and (
+            call.began is None or in_window(call.began, ended, rules)
+        )
+    else:
         return False
-    since_end = ended.origin.received_at - kept.origin.received_at
-    return compare_parties(sides_of(call), sides) is SAME and _ZERO <= since_end <= rules.ring_max
+    return (
+        is_in_time
+        and _agree(kept.recording_url, ended.recording_url)
+        and _agree(call.call_id, sides.call_id)
+        and compare_parties(sides_of(call), sides) is SAME
+    )
+
+
+def is_more_likely(recorded: Call, found: Match) -> bool:
+    """Whether a recording is rather of this call, whose end was told with its time, than the end of the one found."""
+    told = recorded.ended
+    return isinstance(told, Ended) and told.ended_at is not None and found.reason is not Reason.END_MATCHED_BY_CALL_ID
+
+
+def _is_bare(ended: Ended) -> bool:
+    """A recording, and neither a time nor a duration."""
+    return ended.recording_url is not None and ended.ended_at is None and ended.duration_s is None
 
 
 def _compatible_sides(call: Call, sides: Sides) -> bool:

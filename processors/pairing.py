@@ -104,8 +104,10 @@ def on_end(calls: Calls, end: End, given: Input, rules: Rules) -> list[Told]:
     lacking = calls.lacking_end(given.key, agent) if _is_vague(sides) else [call for call in alike if call.lacks_end]
     pairs = [(call, call.began, ended) for call in lacking if call.began is not None]
     found = matching.match(pairs, sides, rules, taken=end.outcome not in NOT_TAKEN)
-    recorded = [call for call in alike if matching.is_late_recording(call, sides, ended, rules)]
-    if found is None and recorded:
+    recorded = [call for call in alike if matching.is_recording_of(call, sides, ended, rules)]
+    if found is not None:
+        recorded = [call for call in recorded if matching.is_more_likely(call, found)]
+    if recorded:
         return _more_detail(calls, _recorded(recorded), end, ended)
     if found is None and given.session_id in calls:
         return []

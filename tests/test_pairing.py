@@ -403,6 +403,44 @@ def test_a_recording_alone_belongs_to_the_call_of_that_party_that_ended_last() -
     assert len(run(log.webhook(200, alone).records).events) == len(out.events), "once it is known it is a repeat"
 
 
+RECORDING = end(t=None, duration=None, wav="https://pbx/1.wav")
+
+
+def test_a_recording_alone_ends_no_redial_when_the_call_before_it_was_told_to_have_ended() -> None:
+    log = Log().webhook(1, start(t=0)).webhook(61, end()).webhook(64, start(t=64)).webhook(70, RECORDING)
+    out = run(log.webhook(71, RECORDING | {"plugin": "again"}).records)
+    assert [(call.status, call.recording_url) for call in out.sessions] == [
+        (Status.ENDED, "https://pbx/1.wav"),
+        (Status.OPEN, None),
+    ]
+    (_, redial) = run(log.webhook(200, end(t=199, duration=130)).records).sessions
+    assert (redial.started_at, redial.ended_at, redial.duration_s) == (at(64), at(199), 130)
+
+
+def test_a_recording_with_the_id_of_the_redial_is_of_that_one() -> None:
+    log = Log().webhook(1, start(t=0)).webhook(61, end()).webhook(64, start(t=64, callId="7"))
+    out = run(log.webhook(70, RECORDING | {"callId": "7"}).records)
+    assert [call.recording_url for call in out.sessions] == [None, "https://pbx/1.wav"]
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_recording_that_overtakes_its_end_is_the_same_call(starts: bool) -> None:  # noqa: FBT001 - pytest names it
+    log = Log()
+    if starts:
+        log.webhook(1, start(t=0))
+    log.webhook(60, RECORDING).webhook(61, end(t=60, duration=55)).webhook(62, end(t=60, duration=55))
+    out = run(log.webhook(63, RECORDING).records)
+    assert out.told[-1] == "corrected:201:more_detail"
+    (call,) = out.sessions
+    assert (call.ended_at, call.ended_at_source, call.duration_s) == (at(60), EndedAtSource.REPORTED, 55)
+    assert call.recording_url == "https://pbx/1.wav"
+
+
+def test_an_end_long_after_a_recording_that_came_alone_is_another_calls() -> None:
+    log = Log().webhook(60, RECORDING).webhook(121, end(t=120, duration=55))
+    assert len(run(log.records).sessions) == 2
+
+
 def test_an_end_without_a_duration_takes_the_latest_start_before_it() -> None:
     log = Log().webhook(1, start(t=0)).webhook(31, start(t=30)).webhook(70, end(t=60, duration=None))
     assert [call.status for call in run(log.records).sessions] == [Status.OPEN, Status.ENDED]

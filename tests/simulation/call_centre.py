@@ -35,7 +35,7 @@ class CallCentre:
             self.plain, self.plain, self.plain, self.plain, self.not_taken, self.missed_meanwhile, self.ring_all,
             self.ring_all, self.transfer, self.transfer, self.ping_pong, self.call_waiting, self.redial, self.queued,
             self.very_long, self.internal, self.recorded_later, self.only_one_told, self.restart, self.twice_at_once,
-            self.called_again,
+            self.called_again, self.recorded_by_another,
         )  # fmt: skip
         for _ in range(calls):
             self.random.choice(situations)(self.random.uniform(0, self.span_s), self.random.choice(AGENTS[:4]))
@@ -148,6 +148,19 @@ class CallCentre:
             if self.random.random() < 0.3:
                 self.told.append(self.copy(late, late.at_s + self.random.choice((2, 30))))
             self.told.append(late)
+
+    def recorded_by_another(self, at_s: float, agent: str) -> None:
+        """A plug-in tells the recording and no time: before the end or after it, perhaps in the next call."""
+        party, word = self.party(), self.random.choice((*IN_WORDS, *OUT_WORDS))
+        self.call(agent, party, at_s, 1, 20, word=word, starts=self.random.random() < 0.8)
+        recorded = self.copy(self.told[-1], at_s + 21 + self.random.choice((-2, 0, 1, 9)))
+        recorded.recording_url = f"https://pbx/{self.next_id}.wav"
+        recorded.started_s = recorded.ended_s = recorded.duration_s = None
+        self.told.append(recorded)
+        if self.random.random() < 0.3:
+            self.told.append(self.copy(recorded, recorded.at_s + 3))
+        if self.random.random() < 0.7:
+            self.call(agent, party, at_s + 21 + self.random.choice((2, 5)), 1, 30, word=word)
 
     def only_one_told(self, at_s: float, agent: str) -> None:
         """A start whose end is never told, or an end without a start."""

@@ -13,7 +13,7 @@ from tests.simulation.calls import End, Inference, Leg, Mark, Origin, Start, cha
 from tests.simulation.comparing import Proof, compare, is_withheld
 from tests.simulation.facts import Said, Step
 from tests.simulation.live import Clock
-from tests.simulation.proving import Pair, Spans, best, is_late_recording, is_same_end, is_same_start
+from tests.simulation.proving import Pair, Spans, best, is_late_recording, is_overtaken_end, is_same_end, is_same_start
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
@@ -144,13 +144,18 @@ class Model:
                 return
         open_ones = [Pair(leg, leg.start, end) for leg in mine if leg.start is not None and leg.end is None]
         found = best(open_ones, new, self.spans, taken=end.outcome not in NOT_TAKEN)
+        recorded = [leg for leg in mine if is_late_recording(leg, new, end, self.spans)]
         if found is None:
-            recorded = [leg for leg in mine if is_late_recording(leg, new, end, self.spans)]
+            recorded += [leg for leg in mine if is_overtaken_end(leg, new, end, self.spans)]
+        else:  # a recording is of the call whose end was told with its time, unless an id says otherwise
+            by_id = found.reason == "end_matched_by_call_id"
+            recorded = [leg for leg in recorded if leg.ended.ended_at is not None and not by_id]
+        if recorded:
             known = [leg for leg in recorded if leg.ended.recording_url is not None]
-            if recorded:
-                last = max(known or recorded, key=lambda leg: (leg.ended.moment, leg.first_received_at, leg.session_id))
-                self.more_detail(last, new, end)
-                return
+            last = max(known or recorded, key=lambda leg: (leg.ended.moment, leg.first_received_at, leg.session_id))
+            self.more_detail(last, new, end)
+            return
+        if found is None:
             if any(leg.session_id == new.session_id for leg in self.legs):
                 return
             new.closed_us = self.clock.live_us

@@ -146,6 +146,24 @@ def is_late_recording(leg: Leg, event: Leg, end: End, spans: Spans) -> bool:
     )
 
 
+def is_overtaken_end(leg: Leg, event: Leg, end: End, spans: Spans) -> bool:
+    """The end proper of a call of which a recording came just before, without any time, and stood for its end."""
+    kept = leg.end
+    if kept is None or kept.recording_url is None or kept.ended_at is not None or kept.duration_s is not None:
+        return False
+    if (end.ended_at is None and end.duration_s is None) or end.outcome in ("missed", "not_answered"):
+        return False
+    if leg.start is not None and not _in_window(Pair(leg, leg.start, end), spans):
+        return False
+    return (
+        _close(kept, end, spans)
+        and kept.origin.received_at <= end.origin.received_at
+        and end.recording_url in (None, kept.recording_url)
+        and _agree(leg.call_id, event.call_id)
+        and compare_sides(leg.sides, event.sides) is Proof.SAME
+    )
+
+
 def _are_compatible(leg: Leg, event: Leg) -> bool:
     found = compare_sides(leg.sides, event.sides)
     texts = _agree(leg.caller.text, event.caller.text) and _agree(leg.callee.text, event.callee.text)
