@@ -64,6 +64,16 @@ async def seen(settings: ProcessorsSettings) -> list[bytes | None]:
     return [record.value for record in await read_committed(settings, settings.topic_set.call_sessions)]
 
 
+@pytest.mark.parametrize("session_timeout_s", [3, 15, 30, 300])
+async def test_the_client_waits_longer_for_an_answer_than_the_deadline_of_a_transaction(
+    session_timeout_s: float,
+) -> None:
+    """Or it would send the transaction's end again: the first one, delayed, may end the next (KAFKA-17754)."""
+    made = Transactions(ProcessorsSettings(processors_session_timeout_s=session_timeout_s), 0)
+    assert made._producer._request_timeout_ms > made._deadline_s * 1000
+    await made.discard()
+
+
 async def test_a_commit_makes_events_state_and_offset_visible_together(kafka: KafkaSettings) -> None:
     settings = processors_settings(kafka)
     async with transactions(settings) as mine:
