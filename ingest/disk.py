@@ -1,5 +1,6 @@
 """What the journal asks of a disk, one method per system call; the tests give it disks that fail, record and forget."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final, Protocol
@@ -95,6 +96,22 @@ def make_folder(folder: Path, disk: Disk) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for one in reversed(missing):
         disk.sync_folder(one.parent)
+
+
+def keep_reserve(path: Path, length: int, disk: Disk) -> None:
+    """Have a file that keeps so much of the disk free, unless it is there; one that cannot be had leaves nothing."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size == length:
+            return
+        disk.unlink(path)
+    descriptor = disk.create(path)
+    try:
+        disk.reserve(descriptor, length)
+    except OSError:
+        disk.unlink(path)
+        raise
+    finally:
+        disk.close(descriptor)
 
 
 def read_whole(path: Path) -> bytes:

@@ -27,7 +27,7 @@ from typing import Final
 
 from events.settings import ConfigurationError
 from ingest import recovery, segments
-from ingest.disk import Disk, RealDisk, read_whole
+from ingest.disk import Disk, RealDisk, keep_reserve, read_whole
 from ingest.opening import SET_ASIDE, SUFFIX, Opened, Recovery, Segment, open_folder, paths_in
 from ingest.runs import Runs
 from ingest.segments import Damaged
@@ -246,24 +246,9 @@ class Journal:
         The reserve is looked for before each group, by its name: where somebody took the folder away, what is written
         to a descriptor that is still open would be nowhere.
         """
-        self._make_reserve()
+        keep_reserve(self.folder / "reserve", RESERVE_BYTES, self._disk)
         if self._descriptor < 0 or self._segments[-1].size >= self._segment_bytes:
             self._begin_segment(first)
-
-    def _make_reserve(self) -> None:
-        path = self.folder / "reserve"
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_size == RESERVE_BYTES:
-                return
-            self._disk.unlink(path)
-        descriptor = self._disk.create(path)
-        try:
-            self._disk.reserve(descriptor, RESERVE_BYTES)
-        except OSError:
-            self._disk.unlink(path)
-            raise
-        finally:
-            self._disk.close(descriptor)
 
     def _write_group(self, first: int, payloads: list[bytes]) -> None:
         active = self._segments[-1]
@@ -274,6 +259,8 @@ class Journal:
             self._disk.sync(self._descriptor)
         except OSError:
             self._close_active()
+            with contextlib.suppress(OSError):  # nobody needs what was written, and it may lie where the reserve was
+                self._disk.truncate(active.path, active.size)
             raise
         active.size += len(data)
         active.last = first + len(payloads) - 1

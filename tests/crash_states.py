@@ -97,6 +97,13 @@ class Recording(RealDisk):
         file.pending.clear()
         self.note()
 
+    def truncate(self, path: Path, length: int) -> None:
+        super().truncate(path, length)
+        file = self._all[path.name]
+        file.synced = NOTHING.join((file.synced, *file.pending))[:length]
+        file.pending.clear()
+        self.note()
+
     def sync_folder(self, folder: Path) -> None:
         super().sync_folder(folder)
         for step in self.now.steps:

@@ -362,6 +362,43 @@ async def test_a_disk_that_fills_up_refuses_nothing_that_was_begun_and_takes_aga
         assert len(list(tmp_path.glob("*.segment"))) <= 7
 
 
+class Shared(RealDisk):
+    """A disk of `capacity` bytes: what does not fit is written as far as it does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.capacity = 64 * MEGABYTE
+
+    @property
+    def used(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        room = max(0, self.capacity - self.used)
+        super().write(descriptor, data[:room])
+        if len(data) > room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def reserve(self, descriptor: int, length: int) -> None:
+        if self.used + length > self.capacity:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().reserve(descriptor, length)
+
+
+async def test_what_was_refused_leaves_the_room_in_which_the_reserve_was(tmp_path: Path) -> None:
+    """Others fill the disk, and a group is longer than the reserve: both of its writes fail."""
+    disk = Shared(tmp_path)
+    async with running(tmp_path, disk=disk) as journal:
+        last = await appended(journal, b"before")
+        disk.capacity = disk.used + 1_000
+        appending = [appended(journal, b"x" * (MEGABYTE // 2)) for _ in range(3)]
+        assert {type(one) for one in await asyncio.gather(*appending, return_exceptions=True)} == {RefusedError}
+        journal.acknowledge(last)
+        await eventually(lambda: is_well(journal))
+        await appended(journal, b"after")
+        assert [payload for _, payload in await everything(journal)] == [b"after"]
+
+
 async def is_well(journal: Journal) -> bool:
     return not journal.is_failing
 
