@@ -139,6 +139,8 @@ class Journal:
 
         Raises JournalFullError at once when the journal is at its limit. Order of calls is order of sequences.
         """
+        if len(payload) > segments.PAYLOAD_BYTES_MAX:
+            raise ValueError("a payload that is too long for a record")  # read back it would be damage
         if self.is_full:
             raise JournalFullError
         self._group.payloads.append(payload)

@@ -9,9 +9,12 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from events.kafka import KafkaSettings
 from events.pbx import PbxSettings
+from ingest.segments import PAYLOAD_BYTES_MAX
 
 Network = IPv4Network | IPv6Network
 
+BODY_BYTES_MAX: Final = PAYLOAD_BYTES_MAX - 1024**2
+"""What the journal can hold, beside the longest head."""
 WHOLE_S_MAX: Final = 3.4
 """From a request's first byte to its last, at most; with the time for the journal the answer comes within 5 s."""
 
@@ -55,7 +58,9 @@ class IngestSettings(KafkaSettings, PbxSettings):
     ingest_trusted_proxies: Networks = Field(
         default="", description="Networks whose X-Forwarded-For is believed, comma-separated (CIDR)."
     )
-    ingest_body_bytes_max: int = Field(default=65_536, ge=1, description="Bytes of a body; a longer one gets 413.")
+    ingest_body_bytes_max: int = Field(
+        default=65_536, ge=1, le=BODY_BYTES_MAX, description="Bytes of a body (15 MiB at most); a longer one gets 413."
+    )
     ingest_body_timeout_s: float = Field(default=3.0, gt=0, le=WHOLE_S_MAX, description="Seconds for a body; then 408.")
     ingest_head_bytes_max: int = Field(
         default=16_384, ge=256, le=65_536, description="Bytes of a request's line and headers; longer ones get 431."

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from events.settings import ConfigurationError
 from ingest import segments
 from ingest.disk import Disk, RealDisk
 from ingest.journal import FIRST_SEQUENCE, Journal, JournalFullError, open_journal
 from ingest.recovery import SKIPPED
-from ingest.segments import Found
+from ingest.segments import PAYLOAD_BYTES_MAX, Found
+from ingest.settings import IngestSettings
 from tests.crash_states import check
 from tests.damage import INSTANCE, cuts, flips, segment
 from tests.journals import RefusedError, appended
@@ -200,6 +202,20 @@ async def test_what_would_go_to_a_folder_that_was_taken_away_is_refused(tmp_path
         away.rename(folder)
         await appended(journal, b"after")
         assert [payload for _, payload in await everything(journal)] == [b"before", b"after"]
+
+
+async def test_a_payload_longer_than_a_record_may_be_is_not_taken(tmp_path: Path) -> None:
+    """Read back it would be damage. No body that the settings let in makes one so long."""
+    with pytest.raises(ValidationError):
+        IngestSettings(ingest_body_bytes_max=PAYLOAD_BYTES_MAX)
+    async with running(tmp_path) as journal:
+        with pytest.raises(ValueError, match="payload"):
+            await appended(journal, b"x" * (PAYLOAD_BYTES_MAX + 1))
+        last = await appended(journal, b"x" * PAYLOAD_BYTES_MAX)
+    async with running(tmp_path) as again:
+        assert [(sequence, len(payload)) for sequence, payload in await everything(again)] == [
+            (last, PAYLOAD_BYTES_MAX)
+        ]
 
 
 async def test_a_second_process_is_told_so(tmp_path: Path) -> None:
