@@ -117,6 +117,7 @@ class Forwarder:
         self._fresh: dict[int, accepted.Accepted] = {}
         self._fresh_bytes = 0
         self._reminder = Reminder()
+        self._backoff_s = BACKOFF_S_MIN
 
     async def run(self) -> None:
         """Forward until cancelled; a broker that is away is tried again for ever.
@@ -124,7 +125,6 @@ class Forwarder:
         Raises ConfigurationError for topics with another number of partitions, but only until Kafka was there once:
         who starts a service looks at it; later it goes on to accept, and what it cannot forward waits in the journal.
         """
-        backoff_s = BACKOFF_S_MIN
         was_there = False
         while True:
             producer = AIOKafkaProducer(**forwarder_producer(self._settings))
@@ -133,12 +133,11 @@ class Forwarder:
                     await ensure_topics(self._settings)
                     await producer.start()
                 was_there = True
-                backoff_s = BACKOFF_S_MIN
                 await self._forward(producer)
             except (MessageSizeTooLargeError, RecordTooLargeError):
                 # Nobody is away, and the producer is of no use after a refusal: on with another one.
                 self._metrics.counter("forward_failures_total", "too large").inc()
-                backoff_s = REFUSED_S
+                self._backoff_s = REFUSED_S
             except (ConfigurationError, KafkaError, OSError, TimeoutError) as error:
                 if isinstance(error, ConfigurationError) and not was_there:
                     raise
@@ -151,8 +150,8 @@ class Forwarder:
                 self._reached(reachable=False)
             finally:
                 await discard(producer)
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(max(backoff_s * 2, BACKOFF_S_MIN), BACKOFF_S_MAX)
+            await asyncio.sleep(self._backoff_s)
+            self._backoff_s = min(max(self._backoff_s * 2, BACKOFF_S_MIN), BACKOFF_S_MAX)
 
     def knows(self, sequence: int, one: accepted.Accepted) -> None:
         """A record that has just become durable: it need not be decoded again."""
@@ -173,9 +172,14 @@ class Forwarder:
         self.reachable = reachable
         self._metrics.gauge("kafka_reachable").set(reachable)
 
+    def _took(self) -> None:
+        """Kafka took something, so what failed is over; that it can be reached says nothing of that."""
+        self._backoff_s = BACKOFF_S_MIN
+        self._reminder.reset()
+        self._reached(reachable=True)
+
     async def _forward(self, producer: AIOKafkaProducer) -> None:
         self._reached(reachable=True)
-        self._reminder.reset()
         while True:
             self._journal.arrived.clear()
             window = self._window
@@ -213,6 +217,7 @@ class Forwarder:
         self._journal.acknowledge(records[-1][0])
         self._forget(records)
         self._too_large.clear()
+        self._took()
         if self._tracing is not None:
             for ce_id in self._traced:
                 self._tracing.took("forward", ce_id, began_s, self._clock().timestamp(), messaging__system="kafka")
@@ -293,7 +298,7 @@ class Forwarder:
                 await delivery
         self._metrics.counter("ticks_total").inc(len(due))
         self._metrics.gauge("last_tick_timestamp_seconds").set(due[-1][1].timestamp())
-        self._reached(reachable=True)
+        self._took()
 
     async def _send_tick(self, producer: AIOKafkaProducer, partition: int, at: datetime) -> "asyncio.Future[object]":
         self._tick_number += 1

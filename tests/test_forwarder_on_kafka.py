@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
@@ -17,7 +18,7 @@ from events.metrics import Metrics
 from events.settings import ConfigurationError
 from ingest import accepted
 from ingest.accepted import Accepted
-from ingest.forwarder import FRESH_BYTES_MAX, FRESH_MAX, Forwarder
+from ingest.forwarder import BACKOFF_S_MIN, FRESH_BYTES_MAX, FRESH_MAX, Forwarder
 from ingest.journal import Journal, open_journal
 from ingest.settings import IngestSettings
 from tests.journals import appended
@@ -81,14 +82,40 @@ async def is_refused(kafka: KafkaSettings, length: int) -> bool:
     return False
 
 
-async def limit(kafka: KafkaSettings, message_bytes_max: int) -> None:
-    """Have the broker refuse what is longer, from now on."""
+async def configure(kafka: KafkaSettings, name: str, value: int) -> None:
+    """Change a configuration of the webhooks' topic."""
     admin = AIOKafkaAdminClient(**connection(kafka))
     await admin.start()
-    wanted = {"max.message.bytes": str(message_bytes_max)}
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, kafka.topic_set.webhooks, wanted)])
+    resource = ConfigResource(ConfigResourceType.TOPIC, kafka.topic_set.webhooks, {name: str(value)})
+    await admin.alter_configs([resource])
     await admin.close()
+
+
+async def limit(kafka: KafkaSettings, message_bytes_max: int) -> None:
+    """Have the broker refuse what is longer, from now on."""
+    await configure(kafka, "max.message.bytes", message_bytes_max)
     await eventually(lambda: is_refused(kafka, message_bytes_max + 1))
+
+
+async def test_what_kafka_refuses_at_once_and_again_is_tried_less_and_less_often(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    """Each time the connection is well, and the very first record is not: here for its time."""
+    settings = IngestSettings.model_validate(kafka.model_dump() | {"data_dir": tmp_path})
+    journal, _ = open_journal(tmp_path / "journal", 64 * MEGABYTE, MEGABYTE)
+    await configure(kafka, "message.timestamp.before.max.ms", 0)
+    with structlog.testing.capture_logs() as logs:
+        async with forwarding(settings, journal) as (forwarder, _):
+            await appended(journal, webhook(1, 10))
+            refused = partial(failures, forwarder, "InvalidTimestampError")
+            await eventually(refused, lambda seen: seen > 0)
+            await asyncio.sleep(4)
+            assert await refused() <= 7, "after 0.1, 0.2, 0.4, 0.8, 1.6 s, and then every 2 s"
+            assert [one["event"] for one in logs if one["log_level"] == "warning"] == ["Kafka is not taking records"]
+            await configure(kafka, "message.timestamp.before.max.ms", 2**62)
+            await asyncio.wait_for(forwarder.drained(), 20)
+            assert forwarder._backoff_s == BACKOFF_S_MIN, "what was sent was a success"
+    assert await webhook_ids(settings) == ["id-1"]
 
 
 @contextlib.asynccontextmanager
