@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from events.kafka import committed_reader
 from events.pbx import Pbx
+from processors.markers import PATIENCE_FETCHES
 from processors.settings import ProcessorsSettings
 from processors.task import Task
 
@@ -21,7 +22,8 @@ async def restored_task(settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], p
     """A task with the state that the changelog holds; call it after the previous owner was fenced.
 
     `end_offsets` is the last stable offset under read_committed, and the position moves past aborted records, so the
-    loop ends. Raises aiokafka's KafkaError when the broker is away, ChangelogError for a record that is not ours.
+    loop ends. Raises aiokafka's KafkaError when the broker is away, TimeoutError when the end is not reached (the log
+    lost it meanwhile), ChangelogError for a record that is not ours.
     """
     changelog = TopicPartition(settings.topic_set.changelog, partition)
     task = Task(partition, settings.rules, pbxs, settings.topic_set.webhooks)
@@ -31,7 +33,12 @@ async def restored_task(settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], p
         consumer.assign([changelog])
         end = (await consumer.end_offsets([changelog]))[changelog]
         await consumer.seek_to_beginning(changelog)
-        while await consumer.position(changelog) < end:
+        reached, patience = -1, PATIENCE_FETCHES
+        while (position := await consumer.position(changelog)) < end:
+            patience = PATIENCE_FETCHES if position != reached else patience - 1
+            reached = position
+            if not patience:
+                raise TimeoutError(f"the end of {changelog.topic} is not reached: {position} of {end}")
             fetched = await consumer.getmany(changelog, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS_MAX)
             for _ in range(TURNS):
                 await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from deploy.local.broker import free_port
 from events.kafka import KafkaSettings, committed_reader, connection, discard, ensure_topics, transactional_producer
 from events.pbx import DEFAULT_PBX, Pbx
 from events.settings import ConfigurationError
-from processors import takeover
+from processors import restore, takeover
 from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
 from processors.task import Batch, OutputRecord, Task
@@ -140,6 +140,24 @@ async def test_after_the_restore_the_previous_owner_can_commit_nothing_more(
         found = await takeover.taken_over(settings, pbxs, new)
         await new.discard()
         assert found.next_offset == records[1].offset + 1
+
+
+async def test_a_changelog_that_lost_its_end_meanwhile_is_not_waited_for_for_ever(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, pbxs = processors_settings(kafka), {DEFAULT_PBX: Pbx()}
+    async with transactions(settings) as mine:
+        await mine.commit(batch_of(b"a"))
+    told = AIOKafkaConsumer.end_offsets
+
+    async def before_the_loss(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> Any:
+        return {partition: end + 5 for partition, end in (await told(consumer, partitions)).items()}
+
+    monkeypatch.setattr(AIOKafkaConsumer, "end_offsets", before_the_loss)
+    monkeypatch.setattr(restore, "FETCH_TIMEOUT_MS", 20)
+    async with asyncio.timeout(10):
+        with pytest.raises(TimeoutError, match="is not reached"):
+            await restored_task(settings, pbxs, 0)
 
 
 async def refuse_large_records(kafka: KafkaSettings) -> None:
