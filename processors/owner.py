@@ -62,6 +62,7 @@ class Owner:
         self._stopping = False
         self._expected = 0
         self._has_lost_tail = False
+        self._backoff_s = BACKOFF_S_MIN
         self._stream_s = 0.0
         self._skewed: dict[str, int | None] = {}
         self.next_offset = 0
@@ -103,12 +104,10 @@ class Owner:
             self._metrics.forget(PBX, pbx)
 
     async def _own(self) -> None:
-        backoff_s = BACKOFF_S_MIN
         while not self._stopping:
             transactions = Transactions(self._settings, self.partition.partition)
             try:
                 task = await self._take_over(transactions)
-                backoff_s = BACKOFF_S_MIN
                 await self._consume(transactions, task)
             except Fenced:
                 # The new owner works already. If the group still thinks that we are it, we shall know by then.
@@ -117,8 +116,8 @@ class Owner:
             except (TransactionFailed, KafkaError, OSError, TimeoutError) as error:
                 self._failed("transaction" if isinstance(error, TransactionFailed) else "broker")
                 log.warning("partition starts over", partition=self.partition.partition, error=str(error))
-                await self._pause_for(backoff_s)
-                backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+                await self._pause_for(self._backoff_s)
+                self._backoff_s = min(self._backoff_s * 2, BACKOFF_S_MAX)
             finally:
                 await transactions.discard()
 
@@ -233,6 +232,7 @@ class Owner:
         except TransactionFailed as error:
             self._metrics.counter("transactions_total", "fenced" if isinstance(error, Fenced) else "failed").inc()
             raise
+        self._backoff_s = BACKOFF_S_MIN  # not before: a state can be restored as often as its transaction is refused
         self._metrics.histogram("transaction_seconds").observe(time.monotonic() - began)
         self._metrics.histogram("batch_records").observe(batch.next_offset - self.next_offset)
         self.next_offset = batch.next_offset

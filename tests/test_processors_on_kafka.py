@@ -18,11 +18,12 @@ from events.kafka import KafkaSettings
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.changelog import position_key
-from processors.owner import Owner
+from processors.owner import BACKOFF_S_MIN, Owner
 from processors.rules import Rules
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
-from processors.task import InputRecord, Task
+from processors.task import Batch, InputRecord, Task
+from processors.transaction import TransactionFailed, Transactions
 from tests.builders import Log, cut, end, start
 from tests.conftest import TEST_PARTITIONS
 from tests.system import Service, append, committed_offsets, kafka_environment, read_committed
@@ -287,6 +288,45 @@ async def test_a_record_whose_reading_meets_a_bug_is_buried_counted_and_logged_a
     assert (told["partition"], told["offset"], told["error"]) == (0, 2, "ValueError")
     assert "understand:" in told["where"]
     assert metrics.registry.get_sample_value("threecx_processors_dead_letters_total", {"reason": "bug"}) == 1
+
+
+async def test_a_partition_whose_transactions_are_refused_starts_over_less_and_less_often(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the whole state is restored."""
+    settings = ProcessorsSettings(
+        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
+        processors_application=GROUP,
+    )
+    commit, pause_for, refused, pauses = Transactions.commit, Owner._pause_for, 3, list[float]()
+
+    async def refuse(transactions: Transactions, batch: Batch) -> None:
+        if transactions.partition == 0 and len(pauses) < refused:
+            raise TransactionFailed("the broker refuses it")
+        await commit(transactions, batch)
+
+    async def noted(owner: Owner, seconds: float) -> None:
+        pauses.append(seconds)
+        await pause_for(owner, seconds)
+
+    monkeypatch.setattr(Transactions, "commit", refuse)
+    monkeypatch.setattr(Owner, "_pause_for", noted)
+    log = Log(0).webhook(1, start())
+    await append(kafka, log.records)
+    runner = Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors"))
+    running = asyncio.create_task(runner.run())
+
+    async def position() -> int:
+        return runner.next_offset(0) if runner.is_consuming(0) else -1
+
+    await eventually(position, partial(operator.eq, len(log.records)), 60)
+    assert pauses == [BACKOFF_S_MIN, 2 * BACKOFF_S_MIN, 4 * BACKOFF_S_MIN]
+    refused += 1
+    await append(kafka, log.webhook(2, start("202")).records[-2:])
+    await eventually(position, partial(operator.eq, len(log.records)), 60)
+    assert pauses[-1] == BACKOFF_S_MIN, "after a commit it begins anew"
+    running.cancel()
+    await asyncio.wait({running})
 
 
 async def test_a_position_that_aiokafka_lost_is_found_again_and_not_everything_is_read_again(
