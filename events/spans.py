@@ -84,13 +84,13 @@ class Spans:
     def followed(
         self, step: Step, headers: Iterable[Header], began_s: float, ended_s: float, **attributes: str | int
     ) -> None:
-        """A step on a record: what came before it is in the record's headers; without it there is no span."""
+        """A step on a record: what came before it is in the headers; without it, or an id, there is no span."""
         said = dict(headers)
-        found = _CARRIED.fullmatch(said.get(HEADER, b""))
-        if found is not None:
+        found, ce_id = _CARRIED.fullmatch(said.get(HEADER) or b""), said.get("ce_id")
+        if found is not None and ce_id:
             trace, before = found.groups()
             # Of its own id: one webhook can lead to several session events.
-            own = _span_of(said["ce_id"].decode(), step)
+            own = _span_of(ce_id.decode("utf-8", "replace"), step)
             self._tell(step, trace.decode(), own, int(before, 16), began_s, ended_s, attributes)
 
     def close(self) -> None:

@@ -144,6 +144,10 @@ def test_a_share_of_the_webhooks_is_the_same_share_at_every_step() -> None:
         spans.followed("process", [*spans.header(one, "forward"), ("ce_id", one.encode())], 2.0, 3.0)
     told = exporter.get_finished_spans()
     assert [f"{span.context.trace_id:032x}" for span in told if span.context] == [one for one in traced for _ in "12"]
+    carried = spans.header(traced[0], "forward")
+    for headers in (carried, [*carried, ("ce_id", None)], [("ce_id", b"a"), (HEADER, None)]):
+        spans.followed("process", headers, 2.0, 3.0)  # type: ignore[arg-type]  # anybody can write such a record
+    assert len(exporter.get_finished_spans()) == len(told)
     assert spans.header("not an id of ours", "forward") == []
     assert spans.header_of(b'{"type":"threecx.feed.progress"}') == []
 
