@@ -123,7 +123,12 @@ PROCESSORS: Final = (
     Metric("gauge", "open_calls", "Calls open in the state.", (PARTITION,)),
     Metric("gauge", "kept_calls", "Calls kept in the state, open or lately closed.", (PARTITION,)),
     Metric("gauge", "lag_records", "Records between this process and the end of its partition.", (PARTITION,)),
-    Metric("gauge", "lag_seconds", "Age of what is worked on; 0 while no record waits.", (PARTITION,)),
+    Metric(
+        "gauge",
+        "lag_seconds",
+        "Age of what is worked on; 0 while no record waits; at least the time since which a partition is taken over.",
+        (PARTITION,),
+    ),
     Metric("gauge", "stream_timestamp_seconds", "Latest received time seen on the partition.", (PARTITION,)),
     Metric(
         "counter",

@@ -64,6 +64,7 @@ class Owner:
         self._has_lost_tail = False
         self._backoff_s = BACKOFF_S_MIN
         self._stream_s = 0.0
+        self._away_since_s: float | None = time.time()
         self._skewed: dict[str, int | None] = {}
         self.next_offset = 0
         self.state = "waiting"
@@ -127,6 +128,8 @@ class Owner:
         self._arrived.set()
 
     def _failed(self, reason: str) -> None:
+        if self._consuming:
+            self._away_since_s = time.time()
         self._consuming = False
         self.state = "starting over"
         self._metrics.counter("producer_replacements_total", reason).inc()
@@ -162,6 +165,7 @@ class Owner:
         else:
             await self._consumer.seek_to_beginning(self.partition)
         self._consuming = True
+        self._away_since_s = None
         self._consumer.resume(self.partition)
         self.state = "consuming"
         log.debug("partition taken over", partition=self.partition.partition, offset=self.next_offset)
@@ -275,13 +279,18 @@ class Owner:
         self.observe_lag(time.time())
 
     def observe_lag(self, now_s: float) -> None:
-        """How far behind the partition's end we are; also asked for by each scrape, so that a standstill shows."""
+        """How far behind the partition's end we are; also asked for by each scrape, so that a standstill shows.
+
+        While the partition is taken over its end is not known, nor at first what was worked out: so we are behind by at
+        least the time that nothing is consumed.
+        """
         partition = str(self.partition.partition)
         lag = max(0, (self._consumer.highwater(self.partition) or 0) - self.next_offset)
         self._metrics.gauge("lag_records", partition).set(lag)
         # Before the first batch nothing says how old the waiting records are.
         age_s = max(0.0, now_s - self._stream_s) if lag and self._stream_s else 0.0
-        self._metrics.gauge("lag_seconds", partition).set(age_s)
+        away_s = 0.0 if self._away_since_s is None else now_s - self._away_since_s
+        self._metrics.gauge("lag_seconds", partition).set(max(age_s, away_s))
 
     def _warn_of_skew(self, pbx: str, skew_s: float) -> None:
         """Once for each change: the times are taken as reported, so somebody must look."""

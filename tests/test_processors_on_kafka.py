@@ -3,6 +3,7 @@
 import asyncio
 import operator
 import signal
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from deploy.local.broker import free_port
 from events import durations, envelope
-from events.kafka import KafkaSettings
+from events.kafka import KafkaSettings, transactional_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.changelog import position_key
@@ -325,6 +326,37 @@ async def test_a_partition_whose_transactions_are_refused_starts_over_less_and_l
     await append(kafka, log.webhook(2, start("202")).records[-2:])
     await eventually(position, partial(operator.eq, len(log.records)), 60)
     assert pauses[-1] == BACKOFF_S_MIN, "after a commit it begins anew"
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_a_partition_that_cannot_be_taken_over_lags_by_the_time_it_stands_still(kafka: KafkaSettings) -> None:
+    """Here somebody else's transaction stays open in its changelog."""
+    settings = ProcessorsSettings(
+        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
+        processors_application=GROUP,
+        processors_session_timeout_s=3,
+    )
+    metrics = Metrics("processors")
+    runner = Runner(settings, {DEFAULT_PBX: Pbx()}, metrics)
+
+    async def lag_s() -> float | None:
+        """As a scrape in an hour would see it."""
+        runner.observe_lags(time.time() + 3600)
+        return metrics.registry.get_sample_value("threecx_processors_lag_seconds", {"partition": "0"})
+
+    foreign = AIOKafkaProducer(**transactional_producer(kafka, f"foreign-{kafka.kafka_topic_prefix}"))
+    await foreign.start()
+    await foreign.begin_transaction()
+    await foreign.send_and_wait(kafka.topic_set.changelog, b"x", b"foreign", partition=0)
+    running = asyncio.create_task(runner.run())
+    await eventually(lag_s, lambda seen: seen is not None, 60)
+    assert (await lag_s() or 0) >= 3600
+    assert not runner.is_consuming(0)
+    await foreign.abort_transaction()
+    await foreign.stop()
+    await eventually(lag_s, lambda seen: seen == 0, 60)
+    assert runner.is_consuming(0)
     running.cancel()
     await asyncio.wait({running})
 
