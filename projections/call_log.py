@@ -112,7 +112,6 @@ def row_of(told: Told, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Row
     session = told.session
     received = told.first_received_at
     began = received if session["started_at"] is None else moment(session["started_at"])
-    caller, callee = numbers.digits_of(session["caller"]), numbers.digits_of(session["callee"])
     return {
         "session_id": session["session_id"],
         "pbx": session["pbx"],
@@ -128,11 +127,19 @@ def row_of(told: Told, zones: Mapping[str, tzinfo], default_zone: tzinfo) -> Row
         "duration_s": session["duration_s"],
         "day": began.astimezone(zones.get(session["pbx"], default_zone)).date().isoformat(),
         "linked_session_id": session["linked_session_id"],
+        "partition": told.partition,
+        **named_in(session),
+    }
+
+
+def named_in(session: Json) -> Row:
+    """What a row says of the parties: the session itself, and what a number is searched by."""
+    caller, callee = numbers.digits_of(session["caller"]), numbers.digits_of(session["callee"])
+    return {
         "caller_digits": caller,
         "callee_digits": callee,
         "caller_key": caller[-numbers.SUFFIX_DIGITS_MIN :],
         "callee_key": callee[-numbers.SUFFIX_DIGITS_MIN :],
-        "partition": told.partition,
         "document": orjson.dumps(session).decode(),
     }
 

@@ -1,15 +1,17 @@
 """``python -m projections forget NUMBER``: a party out of the views, and what of it remains in the log until when.
 
 1. write down the digests, so that from this commit on no fold brings the number back; 2. drop the version of the views
-that a rebuild left; 3. go through every revision and every call, and write those anew that name the number; 4. tell the
-service. Killed at any point, it is run again. The calls stay, without the number: the figures do not change.
+that a rebuild left; 3. go through every revision, with its call, and write those anew that name the number; 4. and
+through every call, since the history of some is gone before them; 5. tell the service. Killed at any point, it is run
+again. The calls stay, without the number: the figures do not change.
 """
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import orjson
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
@@ -20,7 +22,7 @@ from events.kafka import connection as kafka_connection
 from events.pbx import DEFAULT_PBX, pbxs_of
 from events.settings import ConfigurationError
 from projections import versions
-from projections.call_log import Told, row_of, told_in
+from projections.call_log import Told, named_in, told_in
 from projections.forgetting import Forgotten, entries_of
 from projections.settings import ProjectionsSettings
 from projections.store import Store, open_store
@@ -35,6 +37,7 @@ class Erased:
     def __init__(self) -> None:
         """Nothing yet."""
         self.sessions: set[str] = set()
+        self.without_history = 0
         self.revisions = 0
         self.webhooks: set[tuple[int, int]] = set()
         self.newest: datetime | None = None
@@ -61,7 +64,9 @@ async def forget(settings: ProjectionsSettings, number: str) -> int:
                 await store.put_forgotten(connection, forgotten.salt, entries)
                 await connection.run_sync(versions.drop, versions.OLD, versions.NEW, versions.GONE)
             erased = Erased()
-            await _sweep(store, Forgotten(forgotten.salt, entries), {n: p.zone for n, p in pbxs.items()}, erased)
+            who = Forgotten(forgotten.salt, entries)
+            await _sweep(store, who, erased)
+            await _sweep_calls(store, who, erased)
             async with store.changing():
                 pass  # told once more, now that all is done
             await _overwritten(store)
@@ -71,7 +76,7 @@ async def forget(settings: ProjectionsSettings, number: str) -> int:
     return 0
 
 
-async def _sweep(store: Store, who: Forgotten, zones: dict[str, tzinfo], erased: Erased) -> None:
+async def _sweep(store: Store, who: Forgotten, erased: Erased) -> None:
     revisions, last = store.version.revisions.c, ("", 0)
     after = tuple_(revisions.session_id, revisions.revision) > tuple_(bindparam("sid"), bindparam("revision"))
     page = select(store.version.revisions).where(after).order_by(revisions.session_id, revisions.revision)
@@ -81,16 +86,11 @@ async def _sweep(store: Store, who: Forgotten, zones: dict[str, tzinfo], erased:
             if not rows:
                 return
             last = rows[-1].session_id, rows[-1].revision
-            await _sweep_page(connection, store, who, zones, rows, erased)
+            await _sweep_page(connection, store, who, rows, erased)
 
 
 async def _sweep_page(
-    connection: AsyncConnection,
-    store: Store,
-    who: Forgotten,
-    zones: dict[str, tzinfo],
-    rows: Sequence[Any],
-    erased: Erased,
+    connection: AsyncConnection, store: Store, who: Forgotten, rows: Sequence[Any], erased: Erased
 ) -> None:
     for row in rows:
         told = told_in(0, row.event.encode())
@@ -101,10 +101,30 @@ async def _sweep_page(
         revisions, calls = store.version.revisions, store.version.calls
         here = (revisions.c.session_id == row.session_id, revisions.c.revision == row.revision)
         await connection.execute(update(revisions).where(*here).values(event=redacted.value.decode()))
-        call = row_of(redacted, zones, zones[DEFAULT_PBX])
-        names = ("caller_digits", "callee_digits", "caller_key", "callee_key", "document")
         same = (calls.c.session_id == row.session_id, calls.c.revision == row.revision)
-        await connection.execute(update(calls).where(*same).values({name: call[name] for name in names}))
+        await connection.execute(update(calls).where(*same).values(named_in(redacted.session)))
+
+
+async def _sweep_calls(store: Store, who: Forgotten, erased: Erased) -> None:
+    """Those that no revision tells of any more: retention takes the history of a call before the call."""
+    calls, last = store.version.calls, ""
+    page = select(calls.c.session_id, calls.c.document).where(calls.c.session_id > bindparam("last"))
+    page = page.order_by(calls.c.session_id).limit(AT_ONCE)
+    while True:
+        async with store.writing() as connection:
+            rows = (await connection.execute(page, {"last": last})).all()
+            if not rows:
+                return
+            last = rows[-1].session_id
+            for row in rows:
+                session = orjson.loads(row.document)
+                redacted = who.redacted_call(session)
+                if redacted is session:
+                    continue
+                erased.sessions.add(row.session_id)
+                erased.without_history += 1
+                here = calls.c.session_id == row.session_id
+                await connection.execute(update(calls).where(here).values(named_in(redacted)))
 
 
 async def _overwritten(store: Store) -> None:
@@ -135,8 +155,11 @@ async def _tell(settings: ProjectionsSettings, erased: Erased) -> None:
         kept = {}
         lines.append(f"  (the broker does not say how long: {type(error).__name__})")
     counts = {names.webhooks: f"{len(erased.webhooks):,} webhooks", names.call_sessions: f"{erased.revisions:,} events"}
+    more, newest = "", erased.newest
+    if erased.without_history:
+        more, newest = f" and those of {erased.without_history:,} calls without a history here", None
     for topic, count in counts.items():
-        lines.append(f"  {topic}: {count}, {_until(kept.get(topic, {}), erased.newest)}")
+        lines.append(f"  {topic}: {count}{more}, {_until(kept.get(topic, {}), newest)}")
     lines += [
         f"  {names.changelog}: the calls that the processors keep (PROCESSORS_CLOSED_KEPT_S), until it is compacted",
         f"  {names.dead_letters}: what could not be read, {_until(kept.get(names.dead_letters, {}), None)}",

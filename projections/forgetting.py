@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from events import numbers
+from events.session_values import Json, moment
 from projections.call_log import Told, told_in
 
 PARTIES: Final = ("caller", "caller_e164", "callee", "callee_e164")
@@ -88,6 +89,12 @@ class Forgotten:
             if name in event.get("changed", {}):
                 event["changed"][name] = {"before": sides[1].get(name), "after": sides[2].get(name)}
         return told_in(told.partition, orjson.dumps(event), told.feed_at)
+
+    def redacted_call(self, session: Json) -> Json:
+        """The call without the number, its E.164 form and its recording; itself when it is of nobody forgotten."""
+        at = moment(session["first_received_at"])
+        covered = [name for name in PARTIES if self.covers(session[name], at)]
+        return {**session, **dict.fromkeys((*covered, RECORDING))} if covered else session
 
     @staticmethod
     def _sides(changed: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from events.session import Status
 from processors.task import InputRecord
 from projections.call_log import told_in
 from projections.forgetting import Forgotten, entries_of
+from projections.retention import Retention
+from projections.settings import ProjectionsSettings
 from projections.views import Views
 from tests.builders import DID, Log, X, Y, at, end, run, start
 from tests.test_rebuilding import Site
@@ -136,6 +138,42 @@ async def test_a_forgotten_party_is_in_no_row_and_no_rebuild_brings_it_back(site
     await site.rebuild()
     assert named(await stored_rows(site.store)) == shown
     assert {Status.OPEN.value in row for row in shown if len(row) > 5} == {True}, "who calls again is shown"
+
+
+async def test_a_party_goes_from_calls_whose_history_is_gone_too(site: Site, tmp_path: Path) -> None:
+    records, early, _ = traffic()
+    await site.append(records[:early])
+    site.system.start("projections")
+    await site.caught_up()
+    before = await stored_rows(site.store)
+    keep = Retention(ProjectionsSettings(projections_revisions_kept_days=1, data_dir=tmp_path), {})
+    assert (await keep.expire(site.store, at(2 * 86_400)))["revisions"]
+    emptied = await stored_rows(site.store)
+    kept = {row[0] for row in emptied["revisions"]}
+    assert [row for row in named(emptied) if row[0] not in kept], "calls that only the call log names"
+
+    command = site.command("forget", "022 5551234")
+
+    async def ended() -> int | None:
+        return command.returncode
+
+    assert await eventually(ended, lambda seen: seen is not None, 150) == 0, command.log.read_text()
+    said = command.log.read_text()
+    after = await stored_rows(site.store)
+    assert not named(after)
+    assert len(after["calls"]) == len(before["calls"])
+    calls = {row[0] for row in named(before)}
+    assert f"forgotten in {len(calls)} calls" in said
+    gone = len(calls - kept)
+    assert re.search(
+        rf"call-sessions: \d+ events and those of {gone} calls without a history here, up to \d+ days", said
+    )
+    for path in tmp_path.glob("views.sqlite*"):
+        assert b"5551234" not in path.read_bytes(), f"{path} still holds it"
+    await site.rebuild()
+    folded = await stored_rows(site.store)
+    assert not named(folded)
+    assert folded["calls"] == after["calls"], "as a fold that knows of it makes them"
 
 
 def named(rows: dict[str, list[tuple[object, ...]]]) -> list[tuple[object, ...]]:
