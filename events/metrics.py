@@ -78,7 +78,11 @@ INGEST: Final = (
     ),
     Metric("gauge", "journal_set_aside_bytes", "Bytes of those files; they count towards the limit."),
     Metric("histogram", "journal_sync_seconds", "Time of one group commit (write and fsync).", (), STEP_S),
-    Metric("counter", "journal_sync_failures_total", "Group commits that failed; their requests got 503."),
+    Metric(
+        "counter",
+        "journal_sync_failures_total",
+        "Times that the journal's disk failed: a write (done once more; after a second failure: 503) or a deletion.",
+    ),
     Metric("counter", "forwarded_total", "Records that Kafka acknowledged.", (TOPIC,)),
     Metric(
         "counter",

@@ -25,6 +25,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from events.settings import ConfigurationError
 from ingest import recovery, segments
 from ingest.disk import Disk, RealDisk, keep_reserve, read_whole
@@ -52,6 +54,8 @@ FIRST_SEQUENCE: Final = 1
 class JournalFullError(Exception):
     """The journal holds as many bytes as it may; Kafka must take some first."""
 
+
+log = structlog.get_logger()
 
 Told = Callable[[int | None], object]
 """Called once: with the record's sequence when it is durable, with null when the disk refused it."""
@@ -237,6 +241,10 @@ class Journal:
             self._make_ready(first)
             self._write_group(first, payloads)
         except OSError as error:
+            self.failures += 1
+            log.warning(
+                "the journal's disk failed; once more, to a new file", error=type(error).__name__, why=error.strerror
+            )
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 self._disk.unlink(self.folder / "reserve")
             self._begin_segment(first)
@@ -325,12 +333,15 @@ class Journal:
         if loaded is not None and loaded[:2] == (segment.path, size):
             return loaded[2]
         records: list[tuple[int, bytes]] = []
+        lost = 0
         for one in segments.scan(read_whole(segment.path)[:size], segments.salt_of(self.instance, segment.first)):
-            if not isinstance(one, Damaged):
+            if isinstance(one, Damaged):
+                lost += one.end - one.begin
+            else:
                 records.append((one.sequence, one.payload))
-            elif not segment.is_damaged:
-                segment.is_damaged = True
-                self.damaged_bytes += one.end - one.begin
+        if lost and not segment.is_damaged:
+            segment.is_damaged = True
+            self.damaged_bytes += lost
         self._loaded = (segment.path, size, records)
         return records
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic import ValidationError
 
 from events.settings import ConfigurationError
@@ -158,7 +159,10 @@ async def test_a_failed_sync_is_tried_once_more_in_a_new_file_and_nobody_notices
         await appended(journal, b"before")
         failures = iter([True])
         disk.fails = lambda: next(failures, False)
-        await appended(journal, b"during")
+        with structlog.testing.capture_logs() as logs:
+            await appended(journal, b"during")
+        assert [(one["log_level"], one["error"]) for one in logs] == [("warning", "OSError")]
+        assert journal.failures == 1
         assert len(list(tmp_path.glob("*.segment"))) == 2
         assert [payload for _, payload in await everything(journal)] == [b"before", b"during"]
 
@@ -329,6 +333,23 @@ async def test_a_segment_with_damage_is_set_aside_not_deleted(tmp_path: Path) ->
         await eventually(lambda: has_set_aside(again))
         assert path.with_suffix(".damaged").read_bytes() == bytes(data)
         assert again.depth == 0
+
+
+async def test_damage_that_comes_while_ingest_runs_is_counted_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.journal.TAIL_BYTES_MAX", 0)
+    async with running(tmp_path) as journal:
+        for number in range(5):
+            await appended(journal, b"record %d" % number)
+        (path,) = tmp_path.glob("*.segment")
+        data = bytearray(path.read_bytes())
+        length = segments.FRAME_LENGTH + len(b"record 0")
+        for number in (1, 3):
+            data[segments.HEADER_LENGTH + number * length] ^= 0xFF
+        path.write_bytes(data)
+        assert len(await everything(journal)) == 3
+        assert journal.damaged_bytes == 2 * length
 
 
 async def has_set_aside(journal: Journal) -> bool:

@@ -110,10 +110,10 @@ INGEST = Row(
         ),
         Panel(
             "Failures",
-            "Group commits that failed, and times that forwarding had to start again, per second.",
+            "Times that the disk of the journal failed, and that forwarding had to start again, per second.",
             "ops",
             (
-                total_rate("threecx_ingest_journal_sync_failures_total", "group commits"),
+                total_rate("threecx_ingest_journal_sync_failures_total", "journal's disk"),
                 total_rate("threecx_ingest_forward_failures_total", "forwarding"),
             ),
         ),
