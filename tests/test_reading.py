@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 from unicodedata import category, normalize
 
+import phonenumbers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events import durations, fields, reading, times
+from events import fields, reading, times
 from events.pbx import Pbx
 from events.session import Direction, Outcome
 from events.webhook import End, Start, Unreadable
@@ -282,10 +283,13 @@ def test_no_body_of_odd_texts_makes_reading_raise(body: dict[str, str]) -> None:
 
 
 def test_a_bug_of_ours_costs_the_body_that_meets_it_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durations, "read", lambda _value: int("²"))
-    found = read(FULL | {"duration": "00:04:32"})
+    # What is compiled calls what is not by its name.
+    monkeypatch.setattr(phonenumbers, "parse", lambda _number, _country: int("²"))
+    body, pbx = json.dumps(FULL | {"caller": "022 555 00 13"}).encode(), Pbx(country="CH")
+    found = reading.read(body, None, NOW, pbx)
+    assert isinstance(found, Unreadable)
     assert (found.reason, type(found.bug)) == ("a bug of ours: reading the body failed (ValueError)", ValueError)
-    explained = reading.explain(json.dumps(FULL | {"duration": "00:04:32"}).encode(), None, NOW, Pbx())
+    explained = reading.explain(body, None, NOW, pbx)
     assert (explained.kind, explained.reason) == ("unreadable", found.reason)
     assert isinstance(read(FULL), Start)
 

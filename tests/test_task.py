@@ -4,14 +4,15 @@ import json
 from itertools import product
 from typing import Any
 
+import phonenumbers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events import durations, envelope, times
+from events import envelope, times
 from events.call_history import PastCall, recorded_value
 from events.envelope import Envelope, Type
-from events.pbx import DEFAULT_PBX
+from events.pbx import DEFAULT_PBX, Pbx
 from events.session import Status
 from processors.rules import Rules
 from processors.task import InputRecord
@@ -59,10 +60,10 @@ def test_digits_that_are_none_stop_no_partition(duration: str) -> None:
 def test_a_body_whose_reading_meets_a_bug_is_buried_with_the_reason_and_the_others_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    read = durations.read
-    monkeypatch.setattr(durations, "read", lambda value: int("²") if value == "00:00:13" else read(value))
-    records = Log().webhook(0, start()).webhook(30, end(duration=13)).webhook(60, end()).records
-    out = run(records, batch_size=5)
+    # What is compiled calls what is not by its name.
+    monkeypatch.setattr(phonenumbers, "parse", lambda _number, _country: int("²"))
+    records = Log().webhook(0, start()).webhook(30, end(party="022 555 00 13")).webhook(60, end()).records
+    out = run(records, new_task(pbxs={DEFAULT_PBX: Pbx(country="CH")}), batch_size=5)
     assert out.told == ["started:201:started", "ended:201:end_matched_by_party"]
     assert [(offset, type(bug)) for batch in out.batches for offset, bug in batch.bugs] == [(31, ValueError)]
     assert sum(batch.counts["dead_letters", "bug"] for batch in out.batches) == 1
