@@ -26,6 +26,8 @@ KEEP_ALIVE_S: Final = 10.0
 RETRY_MS: Final = 1_000
 PACE_S: Final = 50e-6
 """What a client is given of a core: a thousand of them are woken 20 times a second at most, one of them at once."""
+NUMBER_DIGITS_MAX: Final = 18
+"""Of a message: no longer number is one of ours."""
 RESUME_S: Final = 60.0
 """For so long changes are kept for the last client after it left."""
 PIECE_BYTES: Final = 1 << 18
@@ -234,7 +236,7 @@ class Stream:
     def _missed(self, last_event_id: str | None) -> list[Message] | None:
         """What came after that id; null when that cannot be told any more."""
         life, _, number = (last_event_id or "").rpartition("-")
-        if life != self._life or not number.isdecimal():
+        if life != self._life or not number.isdecimal() or len(number) > NUMBER_DIGITS_MAX:
             return None
         last = int(number)
         oldest = self._kept[0].number if self._kept else self._number + 1

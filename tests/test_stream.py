@@ -76,7 +76,7 @@ async def test_a_client_gets_a_snapshot_then_every_change_and_resumes_without_a_
     assert [data["n"] for _, _, data in await told(again, 2)] == [2, 3]
 
 
-@pytest.mark.parametrize("last", ["other-1", "life-99", "life-x", "life-0", "", "\u00e9"])
+@pytest.mark.parametrize("last", ["other-1", "life-99", "life-x", "life-0", "", "\u00e9", "life-" + "9" * 5_000])
 async def test_who_cannot_be_told_what_was_missed_gets_a_new_snapshot(last: str) -> None:
     stream = stream_of()
     for number in range(HISTORY_MAX + 5):

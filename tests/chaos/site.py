@@ -336,8 +336,11 @@ class Site:
         return len(answer.raise_for_status().json()["revisions"])
 
     async def has_folded(self, name: str) -> bool:
-        """Whether a projections process has folded any session event."""
-        counted = await self.counted(name)
+        """Whether a projections process has folded any session event, as far as it says."""
+        try:
+            counted = await self.counted(name)
+        except httpx.HTTPError:
+            return False
         return any(value for key, value in counted.items() if key.startswith("threecx_projections_events_total{"))
 
     async def counted(self, name: str) -> Counter[str]:
