@@ -218,9 +218,17 @@ def is_recording_of(call: Call, sides: Sides, ended: Ended, rules: Rules) -> boo
 
 
 def is_more_likely(recorded: Call, found: Match) -> bool:
-    """Whether a recording is rather of this call, whose end was told with its time, than the end of the one found."""
+    """Whether a recording is rather of this call, whose end was told with its time, than the end of the one found.
+
+    Not where nobody took this one: there was no talk to record.
+    """
     told = recorded.ended
-    return isinstance(told, Ended) and told.ended_at is not None and found.reason is not Reason.END_MATCHED_BY_CALL_ID
+    return (
+        isinstance(told, Ended)
+        and told.ended_at is not None
+        and told.outcome not in NOT_TAKEN
+        and found.reason is not Reason.END_MATCHED_BY_CALL_ID
+    )
 
 
 def _is_bare(ended: Ended) -> bool:

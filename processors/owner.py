@@ -154,7 +154,7 @@ class Owner:
             log.error("the changelog's offset holds", partition=self.partition.partition, committed=committed)
         self.next_offset = task.next_offset if task.next_offset is not None else (committed or 0)
         end = (await self._consumer.end_offsets([self.partition]))[self.partition]
-        if end < self.next_offset:
+        if end < self.next_offset or self._has_lost_tail:  # seen, though as much may have come since
             self.next_offset = await self._after_lost_tail(task, end)
         self._expected = self.next_offset
         self._has_lost_tail = False

@@ -7,12 +7,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from events.kafka import committed_reader
 from events.pbx import Pbx
-from processors.markers import PATIENCE_FETCHES
 from processors.settings import ProcessorsSettings
 from processors.task import Task
 
 FETCH_TIMEOUT_MS = 500
 FETCH_RECORDS_MAX = 10_000
+PATIENCE_FETCHES = 60
+"""So many that bring nothing: half a minute, longer than the client waits for one answer."""
 TURNS = 4
 """Of the event loop after each fetch: the next one is then asked for before the records are looked at, and heartbeats
 and the other partitions go on while a large state is read."""

@@ -108,7 +108,7 @@ async def _sweep_page(
 async def _sweep_calls(store: Store, who: Forgotten, erased: Erased) -> None:
     """Those that no revision tells of any more: retention takes the history of a call before the call."""
     calls, last = store.version.calls, ""
-    page = select(calls.c.session_id, calls.c.document).where(calls.c.session_id > bindparam("last"))
+    page = select(calls.c.session_id, calls.c.revision, calls.c.document).where(calls.c.session_id > bindparam("last"))
     page = page.order_by(calls.c.session_id).limit(AT_ONCE)
     while True:
         async with store.writing() as connection:
@@ -123,8 +123,8 @@ async def _sweep_calls(store: Store, who: Forgotten, erased: Erased) -> None:
                     continue
                 erased.sessions.add(row.session_id)
                 erased.without_history += 1
-                here = calls.c.session_id == row.session_id
-                await connection.execute(update(calls).where(here).values(named_in(redacted)))
+                same = (calls.c.session_id == row.session_id, calls.c.revision == row.revision)
+                await connection.execute(update(calls).where(*same).values(named_in(redacted)))
 
 
 async def _overwritten(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,11 @@ from events.kafka import KafkaSettings, ensure_topics
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session_events import CallStarted
+from processors.owner import Owner
 from processors.runner import Runner
 from processors.settings import ProcessorsSettings
-from processors.task import InputRecord
+from processors.task import InputRecord, Task
+from processors.transaction import Transactions
 from tests.builders import Log, start
 from tests.system import kafka_environment, producing, read_committed
 from tests.waiting import eventually
@@ -70,10 +72,24 @@ async def started(kafka: KafkaSettings) -> list[str]:
     return [one.session.agent.extension or "" for one in told if isinstance(one, CallStarted)]
 
 
-@pytest.mark.parametrize("meanwhile", ["running", "stopped"])
+def _flood(monkeypatch: pytest.MonkeyPatch, flood: Callable[[], Awaitable[None]], flooded: asyncio.Event) -> None:
+    """Have the flood come after the loss is seen and before the log's end is asked for."""
+    take_over = Owner._take_over
+
+    async def later(owner: Owner, transactions: Transactions) -> Task:
+        if owner._has_lost_tail and not flooded.is_set():
+            await flood()
+            flooded.set()
+        return await take_over(owner, transactions)
+
+    monkeypatch.setattr(Owner, "_take_over", later)
+
+
+@pytest.mark.parametrize("meanwhile", ["running", "stopped", "flooded"])
 async def test_what_comes_at_offsets_used_before_is_worked_out_and_the_loss_is_counted(
-    own_broker: AnyBroker, topic_prefix: str, meanwhile: str
+    own_broker: AnyBroker, topic_prefix: str, meanwhile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`flooded`: when the partition is taken over again, more has come than was lost."""
     if not isinstance(own_broker, Broker):
         pytest.skip("the log of a broker in a container is not ours to cut")
     kafka = KafkaSettings(
@@ -107,14 +123,17 @@ async def test_what_comes_at_offsets_used_before_is_worked_out_and_the_loss_is_c
     await eventually(partial(position, runner), lambda seen: seen == len(written), 60)
     if meanwhile == "stopped":
         await end(running)
+    new = [CALLS[-1] + 5 * number for number in range(1, 3 if meanwhile != "flooded" else 40)]
+    again = traffic(log, new)
+    assert (KEPT + len(again) < len(written)) == (meanwhile != "flooded"), "at offsets that were used before"
+    flooded = asyncio.Event()
+    if meanwhile == "flooded":
+        _flood(monkeypatch, lambda: write(kafka, again), flooded)
     own_broker.kill()
     cut(own_broker, kafka, KEPT)
     own_broker.spawn()
     await asyncio.to_thread(own_broker.wait_until_answering)
-    new = [CALLS[-1] + 5, CALLS[-1] + 10]
-    again = traffic(log, new)
-    assert KEPT + len(again) < len(written), "all at offsets that were used before"
-    await write(kafka, again)
+    await (asyncio.wait_for(flooded.wait(), 60) if meanwhile == "flooded" else write(kafka, again))
     if meanwhile == "stopped":
         runner, running = run()
     await eventually(partial(position, runner), lambda seen: seen == KEPT + len(again), 60)

@@ -417,6 +417,14 @@ def test_a_recording_alone_ends_no_redial_when_the_call_before_it_was_told_to_ha
     assert (redial.started_at, redial.ended_at, redial.duration_s) == (at(64), at(199), 130)
 
 
+def test_a_recording_alone_is_of_no_missed_call_while_the_next_one_is_open() -> None:
+    log = Log().webhook(1, start(t=0)).webhook(21, end(t=20, duration=None, direction="Missed"))
+    log.webhook(41, start(t=40)).webhook(101, RECORDING)
+    missed, taken = run(log.webhook(102, end(t=100, duration=55)).records).sessions
+    assert (missed.outcome, missed.recording_url) == (Outcome.MISSED, None)
+    assert (taken.ended_at, taken.duration_s, taken.recording_url) == (at(100), 55, "https://pbx/1.wav")
+
+
 def test_a_recording_with_the_id_of_the_redial_is_of_that_one() -> None:
     log = Log().webhook(1, start(t=0)).webhook(61, end()).webhook(64, start(t=64, callId="7"))
     out = run(log.webhook(70, RECORDING | {"callId": "7"}).records)

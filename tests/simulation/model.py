@@ -149,7 +149,8 @@ class Model:
             recorded += [leg for leg in mine if is_overtaken_end(leg, new, end, self.spans)]
         else:  # a recording is of the call whose end was told with its time, unless an id says otherwise
             by_id = found.reason == "end_matched_by_call_id"
-            recorded = [leg for leg in recorded if leg.ended.ended_at is not None and not by_id]
+            told = [leg for leg in recorded if leg.ended.ended_at is not None and leg.outcome not in NOT_TAKEN]
+            recorded = [] if by_id else told
         if recorded:
             known = [leg for leg in recorded if leg.ended.recording_url is not None]
             last = max(known or recorded, key=lambda leg: (leg.ended.moment, leg.first_received_at, leg.session_id))
