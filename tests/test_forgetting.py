@@ -98,6 +98,17 @@ def traffic() -> tuple[list[InputRecord], int, int]:
     return records_of(log), early, late
 
 
+async def forget(site: Site) -> str:
+    """Run the command to its end; what it said."""
+    command = site.command("forget", "022 5551234")
+
+    async def ended() -> int | None:
+        return command.returncode
+
+    assert await eventually(ended, lambda seen: seen is not None, 150) == 0, command.log.read_text()
+    return command.log.read_text()
+
+
 async def test_a_forgotten_party_is_in_no_row_and_no_rebuild_brings_it_back(site: Site, tmp_path: Path) -> None:
     records, early, late = traffic()
     await site.append(records[:early])
@@ -109,13 +120,7 @@ async def test_a_forgotten_party_is_in_no_row_and_no_rebuild_brings_it_back(site
     views = views_of(site.store)
     figures = await figures_of(views)
 
-    command = site.command("forget", "022 5551234")
-
-    async def ended() -> int | None:
-        return command.returncode
-
-    assert await eventually(ended, lambda seen: seen is not None, 150) == 0, command.log.read_text()
-    said = command.log.read_text()
+    said = await forget(site)
     after = await stored_rows(site.store)
     assert not named(after)
     assert "old_calls" not in await site.tables()
@@ -152,13 +157,7 @@ async def test_a_party_goes_from_calls_whose_history_is_gone_too(site: Site, tmp
     kept = {row[0] for row in emptied["revisions"]}
     assert [row for row in named(emptied) if row[0] not in kept], "calls that only the call log names"
 
-    command = site.command("forget", "022 5551234")
-
-    async def ended() -> int | None:
-        return command.returncode
-
-    assert await eventually(ended, lambda seen: seen is not None, 150) == 0, command.log.read_text()
-    said = command.log.read_text()
+    said = await forget(site)
     after = await stored_rows(site.store)
     assert not named(after)
     assert len(after["calls"]) == len(before["calls"])

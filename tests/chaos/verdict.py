@@ -85,7 +85,7 @@ def nothing_unsent(attempts: Sequence[Attempt], webhooks: Sequence[Raw], *, cloc
     sent = Counter((one.pbx, one.body) for one in attempts if one.status != 422)
     refused = {(one.pbx, one.body) for one in attempts if one.status == 422}
     ids: dict[tuple[str, str], Raw] = {}
-    last: dict[tuple[int, str], tuple[int, Raw]] = {}
+    last: dict[tuple[int, str], int] = {}
     ticked: dict[tuple[int, str], str] = {}
     ambiguous, unordered, late = [], [], []
     repeats = 0
@@ -102,12 +102,11 @@ def nothing_unsent(attempts: Sequence[Attempt], webhooks: Sequence[Raw], *, cloc
                 ambiguous.append(f"sequence {said['ingest_sequence']} has two meanings")
             continue
         sequence = int(said["ingest_sequence"])
-        before, _ = last.get(place, (-1, record))
-        if sequence <= before:
-            unordered.append(f"partition {record.partition}: sequence {sequence} after {before}")
+        if sequence <= last.get(place, -1):
+            unordered.append(f"partition {record.partition}: sequence {sequence} after {last[place]}")
         if clock_was_right and said["ce_time"] < ticked.get(place, ""):
             late.append(f"partition {record.partition}: {said['ce_time']} after a tick of {ticked[place]}")
-        last[place] = sequence, record
+        last[place] = sequence
     line.blame("corrupt-write", ambiguous)
     line.blame("wrong order", unordered)
     line.blame("a webhook after a younger tick", late)
