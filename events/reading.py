@@ -20,7 +20,17 @@ BUG: Final = "a bug of ours: reading the body failed"
 
 _NO_CALL_BY_THEMSELVES: Final = frozenset(("direction", "call_type"))
 
-__all__ = ["BUG", "NO_FIELDS", "NO_KNOWN_FIELD", "NO_VALUE", "Explanation", "agent_key", "explain", "read"]
+__all__ = [
+    "BUG",
+    "NO_FIELDS",
+    "NO_KNOWN_FIELD",
+    "NO_VALUE",
+    "Explanation",
+    "agent_key",
+    "explain",
+    "has_fields",
+    "read",
+]
 
 
 def read(body: bytes, content_type: str | None, received_at: datetime, pbx: Pbx) -> Reading:
@@ -34,6 +44,16 @@ def read(body: bytes, content_type: str | None, received_at: datetime, pbx: Pbx)
         raise
     except Exception as bug:  # noqa: BLE001 -- whoever buries the body logs it
         return Unreadable(f"{BUG} ({type(bug).__name__})", bug)
+
+
+def has_fields(body: bytes, content_type: str | None) -> bool:
+    """Whether the body has fields, of a call or not; one that meets a bug of ours may have: who reads it says so."""
+    try:
+        return bodies.fields_of(body, content_type) is not None
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 -- `read` meets it again, and who buries the body logs it
+        return True
 
 
 def _read(body: bytes, content_type: str | None, received_at: datetime, pbx: Pbx) -> Reading:

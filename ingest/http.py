@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from events import bodies, reading
+from events import reading
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from events.tracing import Tracing
@@ -223,7 +223,7 @@ class Door:
 
     def _accepted(self, request: Request, rights: Rights) -> Accepted:
         body, content_type = request.body, request.content_type
-        refused = reading.NO_FIELDS if bodies.fields_of(body, content_type) is None else None
+        refused = None if reading.has_fields(body, content_type) else reading.NO_FIELDS
         received_at = self._clock()
         key = rights.name
         if self._key_is_agent:

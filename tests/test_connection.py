@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
-from events import bodies
+from events import reading
 from ingest.connection import PENDING_MAX, PIECE_BYTES, Connection
 from ingest.heads import HEAD_BYTES_MAX, HEADS_MAX, Heads
 from ingest.http import Door
@@ -313,7 +313,7 @@ async def test_a_head_that_is_known_lets_in_what_a_parsed_one_does_and_nothing_e
 async def test_a_bug_of_ours_is_answered_500_at_once_whether_the_head_is_known_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "fields_of", lambda body, _content_type: int(body))
+    monkeypatch.setattr(reading, "has_fields", lambda body, _content_type: int(body))
     async with opened(tmp_path) as rig:
         began = asyncio.get_running_loop().time()
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
+from events import bodies
 from ingest import accepted
 from ingest.accepted import Accepted
 from ingest.authentication import client_address, is_known_secret
@@ -67,6 +68,18 @@ async def test_keyed_by_agent_the_key_holds_the_extension(door: Open) -> None:
         await rig.client.post(EVENT, json=start("007"))
         await rig.client.post(EVENT, json=start(None))
         assert [one.key for one in await rig.kept()] == ["default/007", "default"]
+
+
+async def test_a_body_whose_reading_meets_a_bug_of_ours_is_accepted_all_the_same(
+    door: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processors bury it, where it can be found and sent again; nobody sends again what was answered 500."""
+    monkeypatch.setattr(bodies, "fields_of", lambda _body, _content_type: int("²"))
+    async with door(ingest_key="agent") as rig:
+        answer = await rig.client.post(EVENT, json=start())
+        assert answer.status_code == 202
+        (kept,) = await rig.kept()
+        assert (kept.id, kept.key, kept.refused) == (answer.json()["id"], "default", None)
 
 
 async def test_a_wrong_secret_is_the_same_401_for_each_reason(door: Open) -> None:
