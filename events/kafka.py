@@ -253,6 +253,18 @@ def position_now(consumer: AIOKafkaConsumer | None, tp: TopicPartition) -> int:
     return int(state.position) if state.has_valid_position else 0
 
 
+async def ends_before(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int) -> bool:
+    """Whether the partition's log has lost its end: it ends before an offset up to which it was read.
+
+    What is read tells of too low an end while its leader is new and has not heard from the other copies. A leader that
+    is asked for the end itself does not answer before it knows (KIP-207).
+    """
+    if (consumer.highwater(tp) or offset) >= offset:
+        return False
+    end: int = (await consumer.end_offsets([tp]))[tp]
+    return end < offset
+
+
 async def discard(producer: AIOKafkaProducer) -> None:
     """Let go of a producer, whatever state it is in: aiokafka has no close that cannot hang. Raises nothing of Kafka.
 

@@ -20,6 +20,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from events.kafka import ends_before
 from events.logs import place_of
 from events.metrics import PARTITION, PBX, Metrics
 from events.pbx import Pbx
@@ -61,6 +62,7 @@ class Owner:
         self._consuming = False
         self._stopping = False
         self._expected = 0
+        self._seems_cut = False
         self._has_lost_tail = False
         self._backoff_s = BACKOFF_S_MIN
         self._stream_s = 0.0
@@ -79,7 +81,7 @@ class Owner:
         fresh = [record for record in records if record.offset >= self._expected]
         if not fresh:
             if (self._consumer.highwater(self.partition) or self._expected) < self._expected:
-                self._has_lost_tail = True
+                self._seems_cut = True
                 self._arrived.set()
             else:
                 self._consumer.seek(self.partition, self._expected)
@@ -157,7 +159,7 @@ class Owner:
         if end < self.next_offset or self._has_lost_tail:  # seen, though as much may have come since
             self.next_offset = await self._after_lost_tail(task, end)
         self._expected = self.next_offset
-        self._has_lost_tail = False
+        self._seems_cut = self._has_lost_tail = False
         if self._stopping or self.partition not in self._consumer.assignment():
             return task
         if self.next_offset:
@@ -170,6 +172,14 @@ class Owner:
         self.state = "consuming"
         log.debug("partition taken over", partition=self.partition.partition, offset=self.next_offset)
         return task
+
+    async def _look_at_the_end(self) -> None:
+        """Go forward again, unless the log has lost its end indeed: then OffsetOutOfRangeError is raised."""
+        self._seems_cut = False
+        if await ends_before(self._consumer, self.partition, self._expected):
+            self._has_lost_tail = True
+            raise OffsetOutOfRangeError({self.partition: self._expected})
+        self._consumer.seek(self.partition, self._expected)
 
     async def _after_lost_tail(self, task: Task, end: int) -> int:
         """Where what the state does not know begins, in a log that lost its end; `end` when nothing has come since.
@@ -202,8 +212,8 @@ class Owner:
         try:
             while not self._stopping:
                 self._arrived.clear()
-                if self._has_lost_tail:
-                    raise OffsetOutOfRangeError({self.partition: self._expected})
+                if self._seems_cut:
+                    await self._look_at_the_end()
                 if under_way is not None and len(self._queue) < limit:
                     await under_way
                     under_way = None

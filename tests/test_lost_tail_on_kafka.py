@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from deploy.local.broker import Broker
 from deploy.local.brokers import AnyBroker
@@ -72,6 +73,27 @@ async def started(kafka: KafkaSettings) -> list[str]:
     return [one.session.agent.extension or "" for one in told if isinstance(one, CallStarted)]
 
 
+def settings_of(kafka: KafkaSettings) -> ProcessorsSettings:
+    """The processors of these topics."""
+    return ProcessorsSettings(
+        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
+        processors_application=f"processors-{kafka.kafka_topic_prefix}",
+        processors_session_timeout_s=6,
+    )
+
+
+async def position(runner: Runner) -> int:
+    """How far partition 0 is worked out; -1 while nothing is consumed."""
+    return runner.next_offset(0) if runner.is_consuming(0) else -1
+
+
+async def end(running: "asyncio.Task[None]") -> None:
+    """Stop the processors."""
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
 def _flood(monkeypatch: pytest.MonkeyPatch, flood: Callable[[], Awaitable[None]], flooded: asyncio.Event) -> None:
     """Have the flood come after the loss is seen and before the log's end is asked for."""
     take_over = Owner._take_over
@@ -96,29 +118,16 @@ async def test_what_comes_at_offsets_used_before_is_worked_out_and_the_loss_is_c
         kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topic_prefix=topic_prefix, kafka_topic_partitions=1
     )
     await ensure_topics(kafka)
-    settings = ProcessorsSettings(
-        **{name.lower(): value for name, value in kafka_environment(kafka).items()},  # type: ignore[arg-type]
-        processors_application=f"processors-{topic_prefix}",
-        processors_session_timeout_s=6,
-    )
-    metrics = Metrics("processors")
+    settings, metrics = settings_of(kafka), Metrics("processors")
 
     def run() -> tuple[Runner, "asyncio.Task[None]"]:
         runner = Runner(settings, {DEFAULT_PBX: Pbx()}, metrics)
         return runner, asyncio.create_task(runner.run())
 
-    async def end(running: "asyncio.Task[None]") -> None:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-
     log = Log(0)
     runner, running = run()
     written = traffic(log, CALLS)
     await write(kafka, written)
-
-    async def position(runner: Runner) -> int:
-        return runner.next_offset(0) if runner.is_consuming(0) else -1
 
     await eventually(partial(position, runner), lambda seen: seen == len(written), 60)
     if meanwhile == "stopped":
@@ -139,4 +148,38 @@ async def test_what_comes_at_offsets_used_before_is_worked_out_and_the_loss_is_c
     await eventually(partial(position, runner), lambda seen: seen == KEPT + len(again), 60)
     assert await started(kafka) == [str(200 + number) for number in (*CALLS, *new)], "each once"
     assert metrics.registry.get_sample_value("threecx_processors_lost_tails_total") == 1
+    await end(running)
+
+
+async def test_a_new_leader_that_tells_of_too_low_an_end_has_lost_nothing(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it has heard from the other copies; the reader begins at the beginning again meanwhile."""
+    metrics, asked = Metrics("processors"), asyncio.Event()
+    runner = Runner(settings_of(kafka), {DEFAULT_PBX: Pbx()}, metrics)
+    running = asyncio.create_task(runner.run())
+    log = Log(0)
+    await write(kafka, traffic(log, CALLS))
+    await eventually(partial(position, runner), lambda seen: seen == len(log.records), 60)
+
+    def too_low(_consumer: AIOKafkaConsumer, _partition: TopicPartition) -> int:
+        asked.set()
+        return KEPT
+
+    take = Owner.take
+
+    def with_a_new_leader(owner: Owner, records: list[InputRecord]) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(AIOKafkaConsumer, "highwater", too_low)
+            take(owner, records)
+
+    monkeypatch.setattr(Owner, "take", with_a_new_leader)
+    runner._consumer.seek(TopicPartition(kafka.topic_set.webhooks, 0), 0)
+    await asyncio.wait_for(asked.wait(), 60)
+    monkeypatch.setattr(Owner, "take", take)
+    new = [CALLS[-1] + 5 * number for number in range(1, 3)]
+    await write(kafka, traffic(log, new))
+    await eventually(partial(position, runner), lambda seen: seen == len(log.records), 60)
+    assert await started(kafka) == [str(200 + number) for number in (*CALLS, *new)], "each once"
+    assert not metrics.registry.get_sample_value("threecx_processors_lost_tails_total")
     await end(running)
