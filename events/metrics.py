@@ -170,6 +170,11 @@ PROJECTIONS: Final = (
     Metric(
         "counter", "unreadable_total", "Records of the session topic that are no events, or that no database takes."
     ),
+    Metric(
+        "counter",
+        "lost_tails_total",
+        "Partitions of the session topic found to end before the view: they are read again from their beginning.",
+    ),
     Metric("histogram", "commit_seconds", "Time of one database transaction of rows and offsets.", (), STEP_S),
     Metric("counter", "commit_failures_total", "Database transactions that failed and were tried again.", (ERROR,)),
     Metric(

@@ -32,13 +32,13 @@ from faststream.message import AckStatus
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events.kafka import committed_reader, connection, give_up_place, position_now
+from events.kafka import committed_reader, connection, ends_before, give_up_place, position_now
 from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
 from events.tracing import Tracing
 from projections.consuming import reader_options, security
 from projections.event_metrics import count
-from projections.folding import NOTHING, Fold, Folding, Position, Rows, fold, rows_of
+from projections.folding import NOTHING, Advance, Fold, Folding, Position, Rows, fold, rows_of
 from projections.forgetting import NOBODY, Forgotten
 from projections.settings import ProjectionsSettings
 from projections.store import ForeignWriterError, Store
@@ -276,7 +276,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         fresh = _from(positions, records)
         if len(fresh) < len(records):
             self._metrics.counter("stale_events_total").inc(len(records) - len(fresh))
-            self._go_forward({record.partition for record in records} - {record.partition for record in fresh})
+            await self._go_forward({record.partition for record in records} - {record.partition for record in fresh})
         folding = Folding(positions, forgotten)
         for begin in range(0, len(fresh), SLICE_RECORDS):
             folding.take(fresh[begin : begin + SLICE_RECORDS])
@@ -304,7 +304,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         try:
             if self._attempted:
                 await self._learn_what_became_of_it()
-            if batch.records:
+            if batch.fold.steps:
                 await self._commit(batch)
             self._done_with = batch.message  # while it fails it is at hand: it comes again
         except ForeignWriterError as error:
@@ -317,14 +317,34 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
             await asyncio.sleep(RETRY_S)
             raise
 
-    def _go_forward(self, partitions: Iterable[int]) -> None:
-        """To where we are: aiokafka begins at the beginning again where a partition moved to another broker."""
+    async def _go_forward(self, partitions: Iterable[int]) -> None:
+        """To where we are: aiokafka begins at the beginning again where a partition moved to another broker.
+
+        It does so, too, where the log ends before: then the beginning is where we go on.
+        """
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
         if consumer is None:
             return
+        run = self._run
         for tp in consumer.assignment():
             if tp.partition in partitions:
-                consumer.seek(tp, self._position(tp.partition).next_offset)
+                with suppress(KafkaError):  # who does not know the end now is asked again: it comes again
+                    if await ends_before(consumer, tp, self._position(tp.partition).next_offset):
+                        await self._begin_again(tp.partition, run)
+                if run is self._run:  # else it was sought
+                    consumer.seek(tp, self._position(tp.partition).next_offset)
+
+    async def _begin_again(self, partition: int, run: object | None) -> None:
+        """Fold the partition from its beginning: what the views have already changes nothing, and the rest is new."""
+        if self._behind is not None:
+            await self._behind
+        before = self._position(partition)
+        step = Advance(partition, before.next_offset, Position(NOTHING.next_offset, before.stream_time))
+        back = Fold((), (), {}, (), (step,))
+        await self._write(_Batch(None, run, (), self._forgotten, *self._rows(back)))
+        if self._position(partition) == step.position:
+            self._metrics.counter("lost_tails_total").inc()
+            log.error("the session topic has lost its end", partition=partition, known_until=before.next_offset)
 
     async def _learn_what_became_of_it(self) -> None:
         """A commit whose answer never came may be in the database all the same; our clients were not told then."""

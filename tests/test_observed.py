@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(300)
 GUARDS = {
     "stale_events_total": "the consumer seeks to the view's position: only a broken client would bring older ones",
     "hanging_transactions_total": "seen when the broker leaves markers out (tests/test_hanging_on_kafka.py)",
-    "lost_tails_total": "seen when the log of a broker that was killed is cut (tests/test_lost_tail_on_kafka.py)",
+    "lost_tails_total": "seen when a log is cut or made anew (tests/test_{lost_tail,projections}_on_kafka.py)",
     "expired_rows_total": "nothing is old enough in a run of two minutes",
     "producer_replacements_total": "seen when the broker is killed in the middle of a transaction, which is chance",
 }

@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy.engine import make_url
 
 from events import session_events
-from events.kafka import KafkaSettings, transactional_producer
+from events.kafka import KafkaSettings, connection, ensure_topics, partition_count, transactional_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session_events import FeedProgress
@@ -24,13 +25,14 @@ from processors.task import InputRecord, OutputRecord
 from projections.feeds import Feeds
 from projections.projector import Projector
 from projections.settings import ProjectionsSettings
-from projections.store import open_store
+from projections.store import Store, open_store
 from projections.stream import Stream
 from projections.views import Views
 from tests.builders import Log, end, run, start
 from tests.chaos.follower import Follower
 from tests.conftest import TEST_PARTITIONS
 from tests.system import System, append, committed_offsets, kafka_environment
+from tests.views_folded import folded_rows, stored_rows
 from tests.views_folded import session_records as folded_records
 from tests.waiting import eventually
 
@@ -401,3 +403,49 @@ async def test_a_rebalance_while_the_database_is_away_ends_nothing(
     assert not projecting.failed.done()
     await projecting.stop()
     await store.close()
+
+
+async def made_anew(kafka: KafkaSettings, topic: str) -> None:
+    """The topic, without what was in it: another cluster's, or what a power cut left of one."""
+    admin = AIOKafkaAdminClient(**connection(kafka))
+    await admin.start()
+    await admin.delete_topics([topic])
+    await admin.close()
+    await eventually(partial(partition_count, kafka, topic), lambda count: count is None, 20)
+    await ensure_topics(kafka)
+
+
+@pytest.mark.parametrize("meanwhile", ["running", "stopped"])
+async def test_a_topic_that_ends_before_the_views_is_read_from_its_beginning(
+    kafka: KafkaSettings, store: Store, meanwhile: str
+) -> None:
+    """What is in the views stays, what comes is folded though its offsets were used before, and the loss is counted."""
+    records = folded_records(20)
+    settings = ProjectionsSettings(**{name.lower(): value for name, value in kafka_environment(kafka).items()})  # type: ignore[arg-type]
+    topic, metrics = settings.topic_set.call_sessions, Metrics("projections")
+    views = Views(store, Feeds(30, settings.kafka_topic_partitions), {DEFAULT_PBX: Pbx()})
+
+    def projector() -> Projector:
+        return Projector(settings, store, views, Stream("test", metrics, 1, 1, 1, 1), metrics)
+
+    async def position() -> int:
+        found = (await store.positions()).get(1)
+        return 0 if found is None else found.next_offset
+
+    projecting = projector()
+    await append(kafka, records, topic)
+    await projecting.start()
+    await eventually(position, partial(operator.eq, len(records)), 60)
+    if meanwhile == "stopped":
+        await projecting.stop()
+        projecting = projector()
+    await made_anew(kafka, topic)
+    new = folded_records(22)[len(records) :]
+    if meanwhile == "stopped":
+        await projecting.start()
+    await append(kafka, [*records[:5], *new], topic)
+    await eventually(position, partial(operator.eq, 5 + len(new)), 60)
+    expected = folded_rows([*records, *new], store._topic)
+    assert {**await stored_rows(store), "offsets": expected["offsets"]} == expected
+    assert metrics.registry.get_sample_value("threecx_projections_lost_tails_total") == 1
+    await projecting.stop()

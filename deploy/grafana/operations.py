@@ -213,6 +213,7 @@ PROCESSORS = Row(
                 total_rate("threecx_processors_restored_offset_mismatches_total", "mismatches per second"),
                 total_rate("threecx_processors_lost_tails_total", "logs that lost their end per second"),
             ),
+            runbooks=("CallstreamLostTail",),
         ),
         Panel(
             "Calls in the state",
@@ -261,6 +262,13 @@ PROJECTIONS = Row(
                 ),
             ),
             runbooks=("CallstreamHangingTransaction",),
+        ),
+        Panel(
+            "Log ends lost",
+            "Partitions of the session topic that ended before the view and are read again, per second.",
+            "ops",
+            (total_rate("threecx_projections_lost_tails_total", "logs that lost their end"),),
+            runbooks=("CallstreamLostTail",),
         ),
         Panel("Commit", "Time of one database transaction.", "s", quantiles("threecx_projections_commit_seconds")),
         Panel(
