@@ -27,6 +27,7 @@ from typing import Final
 
 import structlog
 
+from events.away import Reminder
 from events.settings import ConfigurationError
 from ingest import recovery, segments
 from ingest.disk import Disk, RealDisk, keep_reserve, read_whole
@@ -109,6 +110,7 @@ class Journal:
         self._wanted = 1
         self._grouped = asyncio.Event()
         self._thread = Worker("journal")
+        self._reminder = Reminder()
         self._bytes = self.size
         if not self.depth:
             self.emptied.set()
@@ -242,9 +244,9 @@ class Journal:
             self._write_group(first, payloads)
         except OSError as error:
             self.failures += 1
-            log.warning(
-                "the journal's disk failed; once more, to a new file", error=type(error).__name__, why=error.strerror
-            )
+            if self._reminder.is_due():
+                told = {"error": type(error).__name__, "why": error.strerror, "failures": self.failures}
+                log.warning("the journal's disk failed; once more, to a new file", **told)
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 self._disk.unlink(self.folder / "reserve")
             self._begin_segment(first)

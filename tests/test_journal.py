@@ -195,6 +195,29 @@ async def test_a_disk_that_stays_broken_refuses_and_a_sequence_is_never_used_twi
         assert found in ([b"before", b"after"], [b"before", b"refused", b"after"]), "what was refused may be there"
 
 
+async def test_a_disk_that_fails_with_every_group_is_counted_each_time_and_told_of_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it stays broken or heals in between: a log of a line per group would fill the next disk."""
+    disk = Failing()
+    async with running(tmp_path, disk=disk) as journal:
+
+        async def failing() -> None:
+            failures = iter([True])
+            disk.fails = lambda: next(failures, False)
+            await appended(journal, b"tried twice")
+
+        await appended(journal, b"before")
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(5):
+                await failing()
+                await appended(journal, b"taken at once")
+            assert (len(logs), journal.failures) == (1, 5)
+            monkeypatch.setattr("events.away.TOLD_EVERY_S", 0)
+            await failing()
+        assert [one["failures"] for one in logs] == [1, 6]
+
+
 async def test_what_would_go_to_a_folder_that_was_taken_away_is_refused(tmp_path: Path) -> None:
     """The descriptor of the active segment is open still: what is written to it can be read by nobody."""
     folder = tmp_path / "journal"
