@@ -293,9 +293,7 @@ class Forwarder:
         if not due:
             return
         async with asyncio.timeout(self._settings.ingest_forward_timeout_s):
-            deliveries = [await self._send_tick(producer, partition, at) for partition, at in due]
-            for delivery in deliveries:
-                await delivery
+            await asyncio.gather(*[await self._send_tick(producer, partition, at) for partition, at in due])
         self._metrics.counter("ticks_total").inc(len(due))
         self._metrics.gauge("last_tick_timestamp_seconds").set(due[-1][1].timestamp())
         self._took()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +22,7 @@ from ingest.accepted import Accepted
 from ingest.forwarder import BACKOFF_S_MIN, FRESH_BYTES_MAX, FRESH_MAX, Forwarder
 from ingest.journal import Journal, open_journal
 from ingest.settings import IngestSettings
+from ingest.ticks import PERIOD
 from tests.journals import appended
 from tests.system import kafka_environment, producing, read_committed
 from tests.waiting import eventually
@@ -116,6 +118,24 @@ async def test_what_kafka_refuses_at_once_and_again_is_tried_less_and_less_often
             await asyncio.wait_for(forwarder.drained(), 20)
             assert forwarder._backoff_s == BACKOFF_S_MIN, "what was sent was a success"
     assert await webhook_ids(settings) == ["id-1"]
+
+
+async def test_of_several_ticks_that_fail_each_is_asked_what_became_of_it(kafka: KafkaSettings, tmp_path: Path) -> None:
+    """Or asyncio logs each of the others, with a traceback, when it is thrown away."""
+    settings = IngestSettings.model_validate(kafka.model_dump() | {"data_dir": tmp_path})
+    journal, _ = open_journal(tmp_path / "journal", 64 * MEGABYTE, MEGABYTE)
+    forwarder = Forwarder(settings, journal, Metrics("ingest"), lambda: datetime.now(UTC))
+    forwarder._ticks.next_at -= PERIOD  # one is due in each partition
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["message"]))
+    await configure(kafka, "max.message.bytes", 1)
+    await eventually(lambda: is_refused(kafka, 1))
+    async with producing(kafka) as producer:
+        with pytest.raises(MessageSizeTooLargeError):
+            await forwarder._tick(producer)
+    gc.collect()
+    assert told == []
+    journal.close()
 
 
 @contextlib.asynccontextmanager
