@@ -229,7 +229,9 @@ PROJECTIONS: Final = (
     ),
     Metric("gauge", "stream_clients", "Clients connected to the event stream."),
     Metric("gauge", "stream_clients_limit", "PROJECTIONS_STREAM_CLIENTS_MAX: at it, clients get 503."),
-    Metric("gauge", "stream_bytes", "Bytes of the messages kept for the clients of the event stream."),
+    Metric(
+        "gauge", "stream_bytes", "Bytes of the messages kept for the clients of the event stream, masked ones, too."
+    ),
     Metric("gauge", "stream_bytes_limit", "PROJECTIONS_STREAM_BYTES_MAX: at it, the oldest messages are let go of."),
     Metric("counter", "stream_clients_dropped_total", "Clients dropped because they read too slowly."),
 )

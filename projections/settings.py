@@ -74,7 +74,7 @@ class ProjectionsSettings(KafkaSettings, PbxSettings):
         default=67_108_864,
         ge=1,
         description="Bytes of all messages kept for clients of the event stream; beyond it the oldest are let go of,"
-        " never the newest. Masked clients need as much again.",
+        " never the newest. What masked clients are sent counts, too.",
     )
 
     projections_exports_max: int = Field(default=4, ge=1, description="Files of calls sent at once; more get 503.")

@@ -4,8 +4,8 @@ Every message has an id, ``{life}-{number}``. A client that comes back with `Las
 missed, as long as that is kept; otherwise a new snapshot. A client that does not read is dropped: it reconnects. While
 nobody listens, and nobody left so lately that it may come back, changes are only counted.
 
-Messages are kept as bytes, at most so many of them and so many bytes together: catching up, one can tell of a thousand
-calls. What is let go of for its bytes is let go of by all: who has yet to take it is dropped without it.
+Messages are kept as bytes, at most so many of them and so many bytes together, whoever is sent them: catching up, one
+can tell of a thousand calls. What is let go of is let go of by all: who has yet to take it is dropped without it.
 Source: the WHATWG HTML standard, server-sent events.
 """
 
@@ -46,8 +46,8 @@ class Message:
 
     @property
     def size(self) -> int:
-        """Its bytes, as sent to who sees everything."""
-        return len(self.encoded[FULL])
+        """Its bytes, in each form that there is."""
+        return sum(map(len, self.encoded.values()))
 
     def to(self, role: str) -> bytes:
         """The message as this role sees it."""
@@ -88,6 +88,7 @@ class Stream:
         self._kept: deque[Message] = deque()
         self._bytes = 0
         self._taken: dict[int, int] = {}
+        self._came: dict[int, int] = {}
         self._dropped: dict[int, list[Message]] = {}
         self._joined: dict[tuple[int, str], tuple[int, bytes]] = {}
         self._client = 0
@@ -107,11 +108,12 @@ class Stream:
         self._number += 1
         self._kept.clear()
         self._bytes = 0
+        self._dropped = {client: [] for client in self._dropped}
 
     def publish(self, name: str, data: object) -> None:
         """Send to every client; call it while holding `lock`, right after the commit that the data tells of."""
         for client, taken in list(self._taken.items()):
-            if self._number - taken >= self._queue_max:
+            if self._number - max(taken, self._came[client]) >= self._queue_max:
                 self._metrics.counter("stream_clients_dropped_total").inc()
                 self._drop(client)
         self._number += 1
@@ -124,12 +126,12 @@ class Stream:
 
     def _make_room(self) -> None:
         """Let go of the oldest messages beyond the limits, never of the newest one."""
-        while len(self._kept) > max(self._history_max, self._queue_max):
+        oldest = self._kept[0].number
+        count_max = max(self._history_max, self._queue_max)
+        while len(self._kept) > 1 and (len(self._kept) > count_max or self._bytes > self._bytes_max):
             self._bytes -= self._kept.popleft().size
-        if self._bytes <= self._bytes_max:
+        if self._kept[0].number == oldest:
             return
-        while self._bytes > self._bytes_max and len(self._kept) > 1:
-            self._bytes -= self._kept.popleft().size
         oldest = self._kept[0].number
         for client in [client for client, taken in self._taken.items() if taken < oldest - 1]:
             self._metrics.counter("stream_clients_dropped_total").inc()
@@ -153,12 +155,12 @@ class Stream:
             raise TooManyClientsError
         # Under the lock no commit is between its rows and its message: the snapshot is exactly as of `_number`.
         async with self.lock:
-            first = self._missed(last_event_id)
-            if first is None:
-                first = [await self._snapshot_now(snapshot)]
+            last = self._last_of(last_event_id)
+            first = await self._snapshot_now(snapshot) if last is None else None
             self._client += 1
             client = self._client
-            self._taken[client] = self._number
+            self._came[client] = self._number
+            self._taken[client] = self._number if last is None else last
         if self._next_wake is None:
             self._wake_at(asyncio.get_running_loop().time() + KEEP_ALIVE_S)
         return self._messages(client, first, role)
@@ -169,12 +171,12 @@ class Stream:
             self._latest = self._message("snapshot", await snapshot())
         return self._latest
 
-    async def _messages(self, client: int, first: list[Message], role: str) -> AsyncGenerator[bytes, None]:
+    async def _messages(self, client: int, first: Message | None, role: str) -> AsyncGenerator[bytes, None]:
         self._metrics.gauge("stream_clients").inc()
         try:
             yield f"retry: {RETRY_MS}\n\n".encode()
-            for message in first:
-                yield message.to(role)
+            if first is not None:
+                yield first.to(role)
             while True:
                 newest = self._number
                 while piece := self._take(client, role):
@@ -188,6 +190,7 @@ class Stream:
                     yield b": keep-alive\n\n"
         finally:
             self._taken.pop(client, None)
+            self._came.pop(client, None)
             self._dropped.pop(client, None)
             self._left_at_s = time.monotonic()
             self._metrics.gauge("stream_clients").dec()
@@ -195,19 +198,35 @@ class Stream:
     def _take(self, client: int, role: str) -> bytes:
         """What waits for the client, together, up to a piece: the more there is to send, the less each costs."""
         if client in self._dropped:
-            last, piece = _piece(self._dropped[client], role)
-            self._dropped[client] = [message for message in self._dropped[client] if message.number > last]
-            return piece
-        taken = self._taken.get(client, self._number)
-        if taken == self._number:
+            waits = self._dropped[client]
+            last, piece = self._piece(waits, role)
+            self._dropped[client] = [message for message in waits if message.number > last]
+        elif (taken := self._taken.get(client, self._number)) == self._number:
             return b""
-        found = self._joined.get((taken, role))
-        if found is None:
-            found = _piece(_after(taken, self._kept), role)
-            if found[0] == self._number:  # so it is one piece for each place, whoever catches up
-                self._joined[taken, role] = found
-        self._taken[client], piece = found
+        elif (taken, role) in self._joined:
+            self._taken[client], piece = self._joined[taken, role]
+        else:
+            last, piece = self._piece(_after(taken, self._kept), role)
+            self._taken[client] = last
+            if last == self._number:  # so it is one piece for each place, whoever catches up
+                self._joined[taken, role] = last, piece
+        if self._bytes > self._bytes_max:
+            self._make_room()
         return piece
+
+    def _piece(self, messages: Iterable[Message], role: str) -> tuple[int, bytes]:
+        """The first of these messages, joined, and the number of the last one of them; all of them are kept."""
+        last, size, parts = 0, 0, list[bytes]()
+        for message in messages:
+            before = message.size
+            part = message.to(role)
+            self._bytes += message.size - before
+            size += len(part)
+            if parts and size > PIECE_BYTES:
+                break
+            parts.append(part)
+            last = message.number
+        return last, b"".join(parts)
 
     def _drop(self, client: int) -> None:
         """Let the client have what waits for it, and nothing after that."""
@@ -233,17 +252,15 @@ class Stream:
             self._woken_at_s = asyncio.get_running_loop().time()
             self._wake_at(self._woken_at_s + KEEP_ALIVE_S)
 
-    def _missed(self, last_event_id: str | None) -> list[Message] | None:
-        """What came after that id; null when that cannot be told any more."""
+    def _last_of(self, last_event_id: str | None) -> int | None:
+        """The number of that id; null when what came after it cannot be told any more."""
         life, _, number = (last_event_id or "").rpartition("-")
         if life != self._life or not number.isdecimal() or len(number) > NUMBER_DIGITS_MAX:
             return None
         last = int(number)
         oldest = self._kept[0].number if self._kept else self._number + 1
         oldest = max(oldest, self._number + 1 - self._history_max)
-        if last > self._number or last < oldest - 1:
-            return None
-        return _after(last, self._kept)
+        return last if oldest - 1 <= last <= self._number else None
 
     def _message(self, name: str, data: object) -> Message:
         head = f"id: {self._life}-{self._number}\nevent: {name}\ndata: ".encode()
@@ -252,19 +269,6 @@ class Stream:
 
 def _encoded(head: bytes, data: object) -> bytes:
     return head + orjson.dumps(data, option=orjson.OPT_UTC_Z) + b"\n\n"
-
-
-def _piece(messages: Iterable[Message], role: str) -> tuple[int, bytes]:
-    """The first of these messages, joined, and the number of the last one of them."""
-    last, size, parts = 0, 0, list[bytes]()
-    for message in messages:
-        part = message.to(role)
-        size += len(part)
-        if parts and size > PIECE_BYTES:
-            break
-        parts.append(part)
-        last = message.number
-    return last, b"".join(parts)
 
 
 def _after(number: int, messages: deque[Message]) -> list[Message]:

@@ -133,6 +133,55 @@ async def test_who_has_yet_to_take_what_is_let_go_of_for_its_bytes_is_dropped_wi
     assert name == "snapshot"
 
 
+def kept_bytes(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value("threecx_projections_stream_bytes") or 0
+
+
+async def test_what_a_masked_client_is_sent_counts_towards_the_bytes_that_are_kept() -> None:
+    metrics = Metrics("projections")
+    stream = stream_of(metrics, bytes_max=5_000)
+    masked = await stream.subscribe(None, picture, MASKED)
+    await told(masked, 1)
+    for number in range(4):
+        stream.publish("change", {"n": number, "filling": "x" * 1_000})
+    assert 4_000 < kept_bytes(metrics) <= 5_000
+    assert [data["n"] for _, _, data in await told(masked, 4)] == [0, 1, 2, 3]
+    assert 4_000 < kept_bytes(metrics) <= 5_000
+    ((_, name, _),) = await told(await stream.subscribe("life-1", picture), 1)
+    assert name == "snapshot", "there was room for two of them, in both forms"
+
+
+@pytest.mark.parametrize("bytes_max", [7_000, 100_000_000])
+async def test_who_resumes_and_does_not_read_is_sent_away_when_that_is_let_go_of(bytes_max: int) -> None:
+    """For its bytes, or as there are too many: otherwise it would hold all of it, beside what is kept."""
+    metrics = Metrics("projections")
+    stream = stream_of(metrics, bytes_max=bytes_max)
+    for number in range(QUEUE_MAX + 1):
+        stream.publish("change", {"n": number, "filling": "x" * 1_000})
+    slow, quick = await stream.subscribe("life-0", picture), await stream.subscribe(None, picture)
+    await told(quick, 1)
+    for number in range(QUEUE_MAX + 1, HISTORY_MAX + 1):
+        stream.publish("change", {"n": number, "filling": "x" * 1_000})
+        await told(quick, 1)
+    async with asyncio.timeout(10):
+        assert [data["n"] async for data in changes(slow)] == []
+    assert metrics.counter("stream_clients_dropped_total")._value.get() == 1
+    ((_, name, _),) = await told(await stream.subscribe("life-0", picture), 1)
+    assert name == "snapshot"
+
+
+async def test_who_resumes_after_more_than_may_wait_for_a_client_is_sent_all_of_it_and_what_comes_then() -> None:
+    stream = stream_of()
+    for number in range(QUEUE_MAX * 2):
+        stream.publish("change", {"n": number})
+    resumed = await stream.subscribe("life-0", picture)
+    for number in range(QUEUE_MAX * 2, QUEUE_MAX * 3):
+        stream.publish("change", {"n": number})
+    assert [data["n"] for _, _, data in await told(resumed, QUEUE_MAX * 3)] == list(range(QUEUE_MAX * 3))
+    stream.publish("change", {"n": -1})
+    assert [data["n"] for _, _, data in await told(resumed, 1)] == [-1], "nor is it dropped for what it missed"
+
+
 async def test_a_message_that_is_larger_than_all_that_may_be_kept_is_sent_all_the_same() -> None:
     stream = stream_of(bytes_max=100)
     messages = await stream.subscribe(None, picture, MASKED)
