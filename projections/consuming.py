@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from events.kafka import KafkaSettings, committed_reader, connection, patience
@@ -24,7 +25,20 @@ def reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
     }
 
 
-def security(settings: KafkaSettings) -> BaseSecurity | None:
+def broker_of(settings: ProjectionsSettings) -> KafkaBroker:
+    """FastStream's broker; nothing is connected before its start."""
+    return KafkaBroker(
+        connection(settings)["bootstrap_servers"],
+        security=_security(settings),
+        metadata_max_age_ms=committed_reader(settings)["metadata_max_age_ms"],
+        allow_auto_create_topics=False,  # ours are created with their partitions and configs
+        apply_types=False,
+        logger=None,
+        graceful_timeout=5.0,
+    )
+
+
+def _security(settings: KafkaSettings) -> BaseSecurity | None:
     """The same connection as everywhere, in FastStream's terms."""
     options = connection(settings)
     context = options.get("ssl_context")

@@ -26,17 +26,17 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
-from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka import KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 from faststream.message import AckStatus
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events.kafka import committed_reader, connection, ends_before, give_up_place, position_now
+from events.kafka import ends_before, give_up_place, position_now
 from events.metrics import PARTITION, Metrics
 from events.pbx import DEFAULT_PBX
 from events.tracing import Tracing
-from projections.consuming import reader_options, security
+from projections.consuming import broker_of, reader_options
 from projections.event_metrics import count
 from projections.folding import NOTHING, Advance, Fold, Folding, Position, Rows, fold, rows_of
 from projections.forgetting import NOBODY, Forgotten
@@ -111,15 +111,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._mirrored: dict[TopicPartition, int] = {}
         self._mirroring: asyncio.Task[None] | None = None
         self._beginning: asyncio.Task[None] | None = None
-        self._broker = KafkaBroker(
-            connection(settings)["bootstrap_servers"],
-            security=security(settings),
-            metadata_max_age_ms=committed_reader(settings)["metadata_max_age_ms"],
-            allow_auto_create_topics=False,  # ours are created with their partitions and configs
-            apply_types=False,
-            logger=None,
-            graceful_timeout=5.0,
-        )
+        self._broker = broker_of(settings)
         self._subscriber = self._broker.subscriber(
             settings.topic_set.call_sessions,
             batch=True,
