@@ -4,6 +4,7 @@ import gc
 import os
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import hypothesis
@@ -17,7 +18,7 @@ from deploy.local.brokers import AnyBroker, running
 from events.kafka import KafkaSettings, ensure_topics
 from projections.store import Store, open_store
 from tests import postgres
-from tests.system import System
+from tests.system import System, noon_zone
 
 TEST_PARTITIONS = 4
 SITES = tuple(f"site-{number}" for number in range(30))
@@ -102,7 +103,8 @@ async def shared_system(bootstrap_servers: str, tmp_path_factory: pytest.TempPat
     await ensure_topics(settings)
     folder = tmp_path_factory.mktemp("shared")
     config = folder / "pbxs.toml"
-    config.write_text("".join(f"[pbx.{site}]\n" for site in SITES))
+    zone = noon_zone(datetime.now(UTC))
+    config.write_text("".join(f'[pbx.{site}]\ntimezone = "{zone}"\n' for site in SITES))
     # The suite may take longer than a PBX may be quiet: one whose test comes late has sent nothing yet.
     patient = {"PROJECTIONS_FEED_QUIET_S": "86400"}
     running = System(settings, folder, PBX_CONFIG=str(config), PROJECTIONS_TARGETS=TARGETS, **patient)

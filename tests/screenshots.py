@@ -21,10 +21,10 @@ from deploy.local.brokers import running
 from deploy.local.call_centre import CallCentre, Scenario
 from events.kafka import KafkaSettings, ensure_topics
 from tests.browser import chromium
-from tests.system import System
+from tests.system import System, noon_zone
 
 FOLDER: Final = Path(__file__).parent.parent / "docs" / "wallboard"
-PAST_S_MAX: Final = 6 * 3600
+PAST_S: Final = 6 * 3600
 TARGETS: Final = "answered>=900, missed<=80, average_handling_s<=200, inferred_share<=0.05"
 SCENARIO: Final = Scenario(seed=7, agents=24, calls_per_minute=3.2, talk_median_s=150)
 # Name, width, height, scale, theme, address.
@@ -47,14 +47,14 @@ def _broker(folder: Path) -> Iterator[str]:
         yield broker.bootstrap_servers
 
 
-async def _post(system: System, past_s: int, caught_up: asyncio.Event) -> None:
+async def _post(system: System, caught_up: asyncio.Event) -> None:
     """Every webhook of the simulated centre, those of the past at once, until cancelled."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    centre = CallCentre(SCENARIO, datetime.now(UTC) - timedelta(seconds=past_s))
+    centre = CallCentre(SCENARIO, datetime.now(UTC) - timedelta(seconds=PAST_S))
     async with httpx.AsyncClient() as client:
         for webhook in centre.webhooks():
-            ahead_s = webhook.due_s - past_s - (loop.time() - began_s)
+            ahead_s = webhook.due_s - PAST_S - (loop.time() - began_s)
             if ahead_s > 0:
                 caught_up.set()
                 await asyncio.sleep(ahead_s)
@@ -91,20 +91,19 @@ async def _shown(page: Page, name: str) -> None:
 
 async def main() -> None:
     """Start, post, take the pictures, stop."""
-    now = datetime.now(UTC)
-    past_s = min(PAST_S_MAX, int((now - now.replace(hour=0, minute=0, second=0)).total_seconds()))
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, _broker(Path(folder) / "kafka") as servers:
         prefix = f"pictures-{uuid.uuid4().hex[:8]}"
         settings = KafkaSettings(kafka_bootstrap_servers=servers, kafka_topic_prefix=prefix, kafka_topic_partitions=4)
         await ensure_topics(settings)
         # A call whose end got lost is to end with the agent's next one now, not in a quarter of an hour.
-        system = System(settings, Path(folder), PROJECTIONS_TARGETS=TARGETS, PROCESSORS_SUPERSEDED_GRACE_S="1")
+        said = {"PROJECTIONS_TARGETS": TARGETS, "PROCESSORS_SUPERSEDED_GRACE_S": "1"}
+        system = System(settings, Path(folder), PBX_TIMEZONE=noon_zone(datetime.now(UTC)), **said)
         system.start()
         caught_up = asyncio.Event()
         try:
             await system.ready()
-            posting = asyncio.create_task(_post(system, past_s, caught_up))
+            posting = asyncio.create_task(_post(system, caught_up))
             await caught_up.wait()
             async with chromium() as browser:
                 for picture in PICTURES:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,11 @@ class Service:
             self.kill()
             message = f"{self.module} did not stop: {self.log.read_text('utf-8', 'replace')[-2000:]}"
             raise AssertionError(message) from None
+
+
+def noon_zone(now: datetime) -> str:
+    """A zone where it is noon: what began some minutes, or hours, ago began today there, whatever the hour is here."""
+    return f"Etc/GMT{now.astimezone(UTC).hour - 12:+}"  # the sign is POSIX's: west of Greenwich is plus
 
 
 def kafka_environment(settings: KafkaSettings) -> dict[str, str]:

@@ -6,13 +6,14 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from zoneinfo import ZoneInfo
 import httpx
 from playwright.async_api import Page, expect
 
 from projections.api import ASSETS, WALLBOARD
 from tests.browser import accessible, chromium, watched
 from tests.builders import zulu
-from tests.system import System, calls_of, post
+from tests.system import System, calls_of, noon_zone, post
 from tests.test_wallboard import begun, ended
 from tests.waiting import eventually
 
@@ -185,10 +186,12 @@ async def test_the_charts_add_up_and_have_a_table_that_says_the_same(shared_syst
 
 
 async def test_the_chart_of_a_day_holds_its_calls_wherever_the_screen_is(shared_system: System, site: str) -> None:
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    now = datetime.now(UTC)
+    here = now.astimezone(ZoneInfo(noon_zone(now)))
+    midnight = here.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
     async with httpx.AsyncClient() as client, chromium() as browser:
         for hour in (0, 6, 12, 18, 23):
-            over = {"endUtc": zulu(midnight + timedelta(hours=hour, minutes=30))}
+            over = {"endUtc": zulu((midnight + timedelta(hours=hour, minutes=30)).astimezone(UTC))}
             await post(client, shared_system, ended("201", f"+412255500{hour:02}", 10) | over, site)
         await eventually(lambda: calls_of(client, shared_system, pbx=site), lambda seen: len(seen) == 5)
         for zone in ("Pacific/Auckland", "America/Los_Angeles"):
