@@ -1,14 +1,15 @@
 """The call-log page in a real Chromium: every filter is in the address, and every call says why it reads as it does."""
 
+import asyncio
 import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
 from zoneinfo import ZoneInfo
+
 import httpx
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from projections.api import ASSETS, WALLBOARD
 from tests.browser import accessible, chromium, watched
@@ -93,6 +94,17 @@ async def test_each_filter_is_in_the_address_and_an_address_fills_in_the_filters
         assert complaints == []
 
 
+async def test_the_hour_that_comes_twice_stays_the_one_that_the_address_says(shared_system: System) -> None:
+    second = "2026-10-25T01:30:00Z"  # 02:30, as an hour before
+    async with chromium() as browser:
+        page = await browser.new_page(timezone_id="Europe/Zurich")
+        await page.goto(f"{shared_system.board}/calls?pbx=none&from={second}")
+        await expect(page.locator("[name=from]")).to_have_value("2026-10-25T02:30")
+        await page.locator("[name=direction]").select_option("inbound")
+        await expect(page).to_have_url(re.compile("direction=inbound"))
+        assert httpx.URL(page.url).params["from"] == second
+
+
 async def test_the_why_of_a_call_tells_rules_changes_and_raw_records(shared_system: System, site: str) -> None:
     now = datetime.now(UTC)
     party = "+41225550001"
@@ -124,6 +136,69 @@ async def test_the_why_of_a_call_tells_rules_changes_and_raw_records(shared_syst
         assert json.loads(await bodies.nth(2).inner_text()) == true_end
         await page.locator("#why-close").click()
         assert "call=" not in page.url
+
+
+class Late:
+    """The answers to those requests of the page, once it is `over`."""
+
+    def __init__(self) -> None:
+        """Nothing is late yet."""
+        self._over = asyncio.Event()
+
+    async def hold(self, route: Route) -> None:
+        """A request that waits."""
+        await self._over.wait()
+        await route.continue_()
+
+    async def over(self, page: Page, url: str) -> None:
+        """Let them come, and the page hear the one of `url`."""
+        async with page.expect_response(url) as answered:
+            self._over.set()
+        await (await answered.value).finished()
+        await page.evaluate("fetch('/health').then((answer) => answer.text())")
+
+
+async def test_what_comes_late_is_not_shown_for_what_is_open_now(shared_system: System, site: str) -> None:
+    async with httpx.AsyncClient() as client, chromium() as browser:
+        for number in range(2):
+            await post(client, shared_system, ended(f"20{number}", f"+4122555000{number}", 5), site)
+        found = await eventually(lambda: calls_of(client, shared_system, pbx=site), lambda seen: len(seen) == 2)
+        second, first = (call["session_id"] for call in found)
+        page, late = await browser.new_page(), Late()
+        for slow in (f"**/calls/{first}/why", "**/series?*agent=200*"):
+            await page.route(slow, late.hold)
+        await page.goto(f"{shared_system.board}/calls?pbx={site}&agent=200")
+        await page.locator("[name=agent]").fill("")
+        await page.locator("[name=agent]").press("Enter")
+        await find(page, 2)
+        async with page.expect_request(f"**/calls/{first}/why"):
+            await page.locator(f'[data-key="{first}"] button').click()
+        await page.keyboard.press("Escape")
+        await page.locator(f'[data-key="{second}"] button').click()
+        await expect(page.locator("#why-body")).to_contain_text(second)
+        await late.over(page, f"**/calls/{first}/why")
+        await expect(page.locator("#why-body")).to_contain_text(second)
+        await expect(page.locator("#why-body")).not_to_contain_text(first)
+        await page.set_viewport_size({"width": 1000, "height": 900})  # the charts are drawn anew
+        await page.evaluate("new Promise(requestAnimationFrame)")
+        await expect(page.locator("#series .plot")).to_have_attribute("aria-label", re.compile(": 2 calls"))
+
+
+async def test_a_why_is_gone_as_soon_as_another_call_is_open(shared_system: System, site: str) -> None:
+    async with httpx.AsyncClient() as client, chromium() as browser:
+        for number in range(2):
+            await post(client, shared_system, ended("201", f"+4122555000{number}", 5), site)
+        found = await eventually(lambda: calls_of(client, shared_system, pbx=site), lambda seen: len(seen) == 2)
+        second, first = (call["session_id"] for call in found)
+        page, late = await browser.new_page(), Late()
+        await page.route(f"**/calls/{first}/why", late.hold)
+        await page.goto(f"{shared_system.board}/calls?pbx={site}&call={second}")
+        await expect(page.locator("#why-body")).to_contain_text(second)
+        await page.keyboard.press("Escape")
+        await page.locator(f'[data-key="{first}"] button').click()
+        await expect(page.locator("#why-body")).to_have_text("Loading …")
+        await late.over(page, f"**/calls/{first}/why")
+        await expect(page.locator("#why-body")).to_contain_text(first)
 
 
 async def test_pages_go_on_without_a_repeat_and_downloads_hold_what_is_filtered(

@@ -2,10 +2,10 @@
 import { drawCharts, loadCharts } from "/wallboard/charts.js";
 import { $, attribute, element, fill, icon, linkRecording, put, showIcon } from "/wallboard/dom.js";
 import { readForm, writeForm } from "/wallboard/filters.js";
-import { agentName, clock, compareClocks, moment, outcome, span, whole } from "/wallboard/format.js";
-import { ask, askForToken, begin, token } from "/wallboard/settings.js";
+import { agentName, compareClocks, moment, outcome, span, whole } from "/wallboard/format.js";
+import { ask, backingOff, begin, mayPass, token } from "/wallboard/settings.js";
 import { ALL, drawTiles } from "/wallboard/tiles.js";
-import { drawWhy, loadWhy } from "/wallboard/why.js";
+import { drawWhy, loadWhy, turnTo } from "/wallboard/why.js";
 import { words } from "/wallboard/words.js";
 
 const PAGE = 50;
@@ -14,9 +14,12 @@ const OF_THE_PAGE = ["lang", "theme", "layout", "access_token", "cursor", "call"
 
 let page = null;
 let told = null;
+let charts = null;
 let failure = "";
 let asked = 0;
 let active = "";
+let again = null;
+const tries = backingOff();
 
 const address = () => new URLSearchParams(location.search);
 
@@ -36,23 +39,33 @@ function go(change, trail = []) {
 
 const trail = () => history.state?.trail ?? [];
 
-async function load() {
+function load() {
+  writeForm($("filters"), filters());
+  turnTo(address().get("call"));
+  find();
+}
+
+async function find() {
   const mine = ++asked;
   const wanted = filters();
-  writeForm($("filters"), wanted);
+  clearTimeout(again);
   put($("found"), words.loading);
   const rows = new URLSearchParams(wanted);
   rows.set("limit", PAGE);
   const cursor = address().get("cursor");
   if (cursor) rows.set("cursor", cursor);
   try {
-    const [calls, figures] = await Promise.all([ask("/api/v1/calls?" + rows), ask("/api/v1/figures?" + wanted), loadCharts(wanted)]);
+    const [calls, figures, drawn] = await Promise.all([ask("/api/v1/calls?" + rows), ask("/api/v1/figures?" + wanted), loadCharts(wanted)]);
     if (mine !== asked) return;
-    [page, told, failure] = [calls, figures, ""];
+    [page, told, charts, failure] = [calls, figures, drawn, ""];
+    tries.reset();
   } catch (error) {
     if (mine !== asked) return;
-    [page, told, failure] = [null, null, words.failed + " " + error.message];
-    if (error.status === 401) askForToken();
+    [page, told, charts, failure] = [null, null, null, words.failed + " " + error.message];
+    if (mayPass(error)) {
+      failure += " – " + words.tryingAgain;
+      again = setTimeout(find, tries.waitMs());
+    }
   }
   draw();
   showWhy();
@@ -103,10 +116,10 @@ function draw() {
   if (!calls.some((call) => call.session_id === active)) active = calls[0]?.session_id ?? "";
   put($("banner"), failure);
   put($("found"), page ? words.found(whole(told.figures.calls)) : "");
-  put($("as-of"), page?.as_of ? words.asOf + " " + clock(page.as_of) : "");
+  put($("as-of"), page?.as_of ? words.asOf + " " + moment(page.as_of) : "");
   // Targets are for a day of a PBX, not for whatever was looked for.
   drawTiles($("figures"), ALL, told?.figures, told && { links: told.links });
-  drawCharts(Boolean(page), goToSpan);
+  drawCharts(charts, goToSpan);
   fill($("calls"), calls, (call) => call.session_id, makeRow, drawRow);
   put($("no-calls"), page && !calls.length ? words.nothingFound : "");
   drawDownloads();
@@ -125,12 +138,10 @@ function goToSpan(from, to) {
 }
 
 // The panel shows the call that the address names.
-async function showWhy() {
-  const id = address().get("call");
-  if (!id) return $("why").close();
+function showWhy() {
+  if (!address().get("call")) return $("why").close();
   if (!$("why").open) $("why").showModal();
-  await loadWhy(id);
-  drawWhy();
+  loadWhy();
 }
 
 const openWhy = (id) => go((next) => next.set("call", id), trail());
@@ -141,6 +152,7 @@ function closeWhy() {
   const next = address();
   next.delete("call");
   history.pushState({ trail: trail() }, "", location.pathname + (String(next) ? "?" + next : ""));
+  turnTo(null);
   $("why").close();
   $("calls").querySelector('[data-key="' + CSS.escape(id) + '"]')?.focus();
 }

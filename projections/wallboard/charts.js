@@ -9,7 +9,6 @@ const DAY_MS = 86400000;
 const STEPS_S = [900, 3600, 14400, 86400, 604800];
 const BARS_MAX = 200;
 
-let told = null;
 const plots = new Map();
 
 // The span that is drawn: what the filters say; of a day about that day, by which only the steps are chosen; else the last 24 hours.
@@ -33,7 +32,7 @@ export async function loadCharts(wanted) {
     query.set("to", wanted.get("to") ? wanted.get("to") : edge(to, Math.ceil));
   }
   const [series, durations] = await Promise.all([ask("/api/v1/figures/series?" + query), ask("/api/v1/figures/durations?" + wanted)]);
-  told = { step_s, isLastDay, buckets: series.buckets, bounds_s: durations.bounds_s, counts: durations.counts };
+  return { step_s, isLastDay, buckets: series.buckets, bounds_s: durations.bounds_s, counts: durations.counts };
 }
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -44,8 +43,7 @@ function spanName(step_s) {
   return step_s === 86400 ? words.dayUnit : Math.round(step_s / 3600) + " h";
 }
 
-const rangeName = (place) => {
-  const { bounds_s } = told;
+const rangeName = (place, bounds_s) => {
   if (place === 0) return "< " + span(bounds_s[0]);
   return place === bounds_s.length ? "≥ " + span(bounds_s.at(-1)) : span(bounds_s[place - 1]) + "–" + span(bounds_s[place]);
 };
@@ -72,9 +70,8 @@ function plot(figure, data, options) {
   plots.set(figure, { shape, drawn });
 }
 
-function drawSeries(goToSpan) {
+function drawSeries({ buckets, step_s, isLastDay }, goToSpan) {
   const figure = $("series");
-  const { buckets, step_s, isLastDay } = told;
   const title = words.callsPerSpan + " " + spanName(step_s) + (isLastDay ? " · " + words.lastDay : "");
   const total = buckets.reduce((sum, bucket) => sum + bucket.calls, 0);
   put(figure.querySelector("figcaption"), title);
@@ -109,16 +106,15 @@ function drawSeries(goToSpan) {
   });
 }
 
-function drawDurations() {
+function drawDurations({ counts, bounds_s }) {
   const figure = $("durations");
-  const { counts } = told;
   const total = counts.reduce((sum, count) => sum + count, 0);
   attribute(figure.querySelector(".plot"), "aria-label", words.durations + ": " + (total ? words.found(whole(total)) : words.none));
   const places = counts.map((_, place) => place);
   plot(figure, [places, counts], {
     scales: { x: { time: false, range: () => [-0.6, counts.length - 0.4] }, y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] } },
-    axes: axes({ splits: () => places, values: () => places.map((place) => (place === 0 ? "0" : span(told.bounds_s[place - 1]))), space: 10 }),
-    series: [{ label: words.talk, value: (_, place) => (place === null ? "–" : rangeName(place)) }, series(words.count, "--free", 0)],
+    axes: axes({ splits: () => places, values: () => places.map((place) => (place === 0 ? "0" : span(bounds_s[place - 1]))), space: 10 }),
+    series: [{ label: words.talk, value: (_, place) => (place === null ? "–" : rangeName(place, bounds_s)) }, series(words.count, "--free", 0)],
   });
   fill(figure.querySelector(".scroll tbody"), places.map(String), (place) => place, () => {
     const line = element("tr");
@@ -126,20 +122,21 @@ function drawDurations() {
     element("td", "", line);
     return line;
   }, (line, place) => {
-    put(line.firstElementChild, rangeName(Number(place)));
+    put(line.firstElementChild, rangeName(Number(place), bounds_s));
     put(line.lastElementChild, whole(counts[place]));
   });
 }
 
 let again = null;
 
-export function drawCharts(there, goToSpan) {
-  again = () => drawCharts(there, goToSpan);
-  $("charts").hidden = !there;
-  if (!there || !told || !$("charts").open) return;
+// `told`: what `loadCharts` found; null: nothing is shown.
+export function drawCharts(told, goToSpan) {
+  again = () => drawCharts(told, goToSpan);
+  $("charts").hidden = !told;
+  if (!told || !$("charts").open) return;
   for (const figure of [$("series"), $("durations")]) attribute(figure.querySelector(".scroll"), "aria-label", words.asTable);
-  drawSeries(goToSpan);
-  drawDurations();
+  drawSeries(told, goToSpan);
+  drawDurations(told);
 }
 
 addEventListener("resize", () => again?.());

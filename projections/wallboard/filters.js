@@ -12,11 +12,14 @@ function toLocal(text) {
 
 const toUtc = (text) => new Date(text).toISOString().replace(/\.\d+Z$/, "Z");
 
+// A field that still shows the address's time means that one: on the day of 25 hours it shows two the same.
+const meant = (field, text) => (text === field.dataset.shown ? field.dataset.meant : toUtc(text));
+
 export function readForm(form) {
   const found = new URLSearchParams();
   for (const field of form.querySelectorAll("[name]")) {
     const text = field.value.trim();
-    if (text) found.set(field.name, TIMES.includes(field.name) ? toUtc(text) : text);
+    if (text) found.set(field.name, TIMES.includes(field.name) ? meant(field, text) : text);
   }
   return found;
 }
@@ -25,6 +28,7 @@ export function writeForm(form, wanted) {
   for (const field of form.querySelectorAll("[name]")) {
     const text = wanted.get(field.name) ?? "";
     const shown = TIMES.includes(field.name) && text ? toLocal(text.replace(" ", "+")) : text;
+    if (TIMES.includes(field.name)) Object.assign(field.dataset, { shown, meant: text });
     if (field.value !== shown) field.value = shown;
   }
   const more = form.querySelector("details");

@@ -1,7 +1,7 @@
 // Webhooks against polling, of each PBX: the verdict, who saw how many calls and why, how far apart, and what is missing.
 import { $, attribute, element, put } from "/wallboard/dom.js";
 import { moment, percent, whole } from "/wallboard/format.js";
-import { ask, askForToken, begin } from "/wallboard/settings.js";
+import { ask, begin } from "/wallboard/settings.js";
 import { language, words } from "/wallboard/words.js";
 
 const EVERY_MS = 60000;
@@ -16,7 +16,6 @@ async function load() {
     [told, failure] = [await ask("/api/v1/parity"), ""];
   } catch (error) {
     [told, failure] = [null, words.failed + " " + error.message];
-    if (error.status === 401) askForToken();
   }
   draw();
 }

@@ -4,6 +4,8 @@ import { $, attribute, element, put } from "/wallboard/dom.js";
 
 const given = new URLSearchParams(location.search);
 const PREFIX = "callstream.";
+const RETRY_MS = 2000;
+const RETRY_MS_MAX = 30000;
 
 export function chosen(name) {
   if (given.has(name)) return given.get(name);
@@ -24,33 +26,66 @@ export function choose(name, value) {
   }
 }
 
-// A token comes once in the address, is kept for this tab and leaves the address bar.
+let held = null;
+
 export function token() {
-  const inAddress = given.get("access_token");
   try {
-    if (inAddress) {
-      sessionStorage.setItem(PREFIX + "token", inAddress);
-      const address = new URL(location.href);
-      address.searchParams.delete("access_token");
-      history.replaceState(null, "", address);
-    }
-    return inAddress || sessionStorage.getItem(PREFIX + "token");
+    return held ?? sessionStorage.getItem(PREFIX + "token");
   } catch {
-    return inAddress;
+    return null;
   }
 }
 
-export function useToken(text) {
-  given.set("access_token", text);
-  return token();
+function useToken(text) {
+  held = text;
+  try {
+    sessionStorage.setItem(PREFIX + "token", text);
+  } catch {
+    // It is kept for as long as the page is.
+  }
+}
+
+// A token comes once in the address, is kept for this tab and leaves the address bar.
+function takeToken() {
+  const inAddress = given.get("access_token");
+  if (!inAddress) return;
+  useToken(inAddress);
+  const address = new URL(location.href);
+  address.searchParams.delete("access_token");
+  history.replaceState(history.state, "", address);
 }
 
 export async function ask(path) {
   const held = token();
   const answer = await fetch(path, { cache: "no-store", headers: held ? { Authorization: "Bearer " + held } : {} });
+  if (answer.status === 401) askForToken();
+  else if (answer.ok) $("token").hidden = true;
   const body = await answer.json();
   if (!answer.ok) throw Object.assign(new Error(body.detail || body.title || answer.statusText), { status: answer.status });
   return body;
+}
+
+function askForToken() {
+  if ($("token").hidden) {
+    $("token").hidden = false;
+    $("token-text").focus();
+  }
+}
+
+// Whether the same may be answered later: the server was away, or it comes to take this page's token.
+export const mayPass = (error) => error.status === undefined || error.status === 401 || error.status >= 500;
+
+// Tries that fail in a row are each twice as far apart as the ones before.
+export function backingOff() {
+  let nextMs = RETRY_MS;
+  return {
+    waitMs() {
+      const ms = nextMs;
+      nextMs = Math.min(2 * ms, RETRY_MS_MAX);
+      return ms;
+    },
+    reset: () => (nextMs = RETRY_MS),
+  };
 }
 
 // What only this page understands, and what is carried from page to page.
@@ -117,6 +152,7 @@ function drawMenu(redraw, layouts) {
 
 // Wires what both pages have; `redraw` shows everything in the new words or colours.
 export function begin(redraw, layouts = null) {
+  takeToken();
   chooseLanguage(chosen("lang"));
   wear(chosen("theme"));
   drawMenu(redraw, layouts);
@@ -139,9 +175,3 @@ export function begin(redraw, layouts = null) {
   });
 }
 
-export function askForToken() {
-  if ($("token").hidden) {
-    $("token").hidden = false;
-    $("token-text").focus();
-  }
-}

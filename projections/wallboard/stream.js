@@ -1,12 +1,11 @@
 // The event stream: a snapshot, then changes. The browser comes back by itself with Last-Event-ID; a hole in the numbers,
 // a stream that says nothing any more, or a refusal ends the connection, and a new one begins with a new snapshot.
 import { compareClocks } from "/wallboard/format.js";
-import { ask, askForToken, token } from "/wallboard/settings.js";
+import { ask, backingOff, token } from "/wallboard/settings.js";
 
 const LAST_CALLS_MAX = 50;
 const STALE_MS = 5000;
 const DEAD_MS = 15000;
-const RETRY_MS = 2000;
 
 export const board = { agents: new Map(), calls: new Map(), feeds: [], figures: [], heardAt: 0, connected: false };
 export const agentKey = (agent) => agent.pbx + "/" + agent.extension;
@@ -18,6 +17,7 @@ export const newestFirst = (a, b) =>
 let source = null;
 let lastId = "";
 let beganAt = 0;
+const tries = backingOff();
 
 function followsOn(id) {
   const [life, number] = id.split("-");
@@ -78,6 +78,7 @@ export function connect(redraw) {
     redraw("error");
     if (mine.readyState === EventSource.CLOSED) refused(redraw, mine);
   });
+      tries.reset();
 }
 
 function again(redraw) {
@@ -86,12 +87,9 @@ function again(redraw) {
 }
 
 async function refused(redraw, mine) {
-  try {
-    await ask("/api/v1/calls?limit=1");
-  } catch (error) {
-    if (error.status === 401) return askForToken();
-  }
-  setTimeout(() => mine === source && again(redraw), RETRY_MS);
+  // An EventSource does not say why: where it is for the token, this asks for one.
+  await ask("/api/v1/calls?limit=1").catch(() => null);
+  setTimeout(() => mine === source && again(redraw), tries.waitMs());
 }
 
 // Called about once a second: a connection that is open and silent is as good as none.

@@ -12,6 +12,9 @@ const WORDS_OF = {
 // Told by the rows around it.
 const PLAIN = ["session_id", "revision"];
 
+// The call that is open; null: none.
+let shown = null;
+// What was answered about it; null: nothing yet.
 let held = null;
 
 // Asked for only when somebody wants to see them: Kafka has to look them up.
@@ -34,14 +37,26 @@ async function drawRecords(place, id) {
   place.replaceChildren(list);
 }
 
-export async function loadWhy(id) {
+// Another call opens, or none (null): what was told of the one before, or is told late, is not about it.
+export function turnTo(id) {
+  if (id === shown) return;
+  [shown, held] = [id, null];
+  drawWhy();
+}
+
+export async function loadWhy() {
+  const id = shown;
   const path = "/api/v1/calls/" + encodeURIComponent(id);
+  let found;
   try {
     const [call, why] = await Promise.all([ask(path), ask(path + "/why")]);
-    held = { call, why, failure: "" };
+    found = { call, why, failure: "" };
   } catch (error) {
-    held = { failure: words.failed + " " + error.message };
+    found = { failure: words.failed + " " + error.message };
   }
+  if (id !== shown) return;
+  held = found;
+  drawWhy();
 }
 
 function between(bounds) {
@@ -120,7 +135,8 @@ function drawRevision(list, event, before) {
 export function drawWhy() {
   const body = $("why-body");
   body.replaceChildren();
-  if (!held) return;
+  if (!shown) return;
+  if (!held) return element("p", "empty", body, words.loading);
   if (held.failure) return element("p", "empty", body, held.failure);
   element("h3", "", body, words.history);
   const list = element("ol", "history", body);
