@@ -46,7 +46,7 @@ class PbxFigures(Figures):
 
 
 class StreamSnapshot(Stamped):
-    """Event ``snapshot``: all agents, all open calls with the latest closed ones, feeds, figures; forget what was."""
+    """Event ``snapshot``: agents, open calls, the latest closed ones of each PBX, feeds, figures; forget what was."""
 
     agents: list[Agent]
     calls: list[Session]

@@ -26,6 +26,7 @@ from projections.store import Store
 from projections.tables import calls, revisions
 
 SNAPSHOT_CALLS: Final = 50
+"""Closed ones, of each PBX."""
 LATELY: Final = timedelta(hours=6)
 FIGURES_SHARE: Final = 0.1
 """Of the time: what counting a day's calls for the event stream may take, which is the longer the more there are."""
@@ -242,18 +243,23 @@ class Views:
         async with self.store.reading() as connection:
             seen = await self.store.seen(connection)
             opened, _ = await self.calls(connection, CallFilter(status="open"), 1_000)
-            latest, _ = await self.calls(connection, CallFilter(), SNAPSHOT_CALLS + len(opened))
-            known = {call["session_id"]: call for call in [*opened, *latest]}
             agents = await self.agents(connection)
+            feeds = self.pbx_feeds()
+            latest = await self._latest(connection, {*(one.pbx for one in feeds), *(one["pbx"] for one in agents)})
             # Whoever is sent it is told of these; what others were told before still holds for them.
             self._wrap_ups |= _wrap_ups_in(agents)
             return {
                 "agents": agents,
-                "calls": list(known.values()),
-                "feeds": [feed.model_dump(mode="json") for feed in self.pbx_feeds()],
+                "calls": [*opened, *latest],
+                "feeds": [feed.model_dump(mode="json") for feed in feeds],
                 "figures": await self.today(connection),
                 **seen.stamp(),
             }
+
+    async def _latest(self, connection: AsyncConnection, pbxs: Iterable[str]) -> list[Json]:
+        """The last closed calls of each PBX: a board may show one of them, however busy the others are."""
+        pages = [await self.calls(connection, CallFilter(pbx=pbx, closed=True), SNAPSHOT_CALLS) for pbx in sorted(pbxs)]
+        return [call for page, _ in pages for call in page]
 
     async def change(self, connection: AsyncConnection, calls_told: Sequence[Json], keys: Sequence[AgentKey]) -> Json:
         """What has changed: these calls, these agents, their PBXs' figures; all as this transaction sees it.

@@ -28,6 +28,7 @@ from projections.store import ForeignWriterError, Store, open_store
 from projections.tables import agents, calls, revisions
 from projections.views import Views
 from tests.builders import T0, Log, X, Y, at, end, run, start
+from tests.plans import analyzed, plans_of, scans
 
 ZONES = {DEFAULT_PBX: ZoneInfo("Europe/Zurich")}
 OpenStore = Callable[[], Awaitable[Store]]
@@ -125,6 +126,21 @@ async def _advance(store: Store, step: Advance) -> None:
 
 def views_of(store: Store) -> Views:
     return Views(store, Feeds(30, 1), {DEFAULT_PBX: Pbx(timezone="Europe/Zurich", country="CH")})
+
+
+async def test_a_snapshot_has_the_last_calls_of_each_pbx_however_busy_another_one_is(store: Store) -> None:
+    (told,) = [one for one in some_calls(1) if one.session["status"] == "ended"][:1]
+    received = "2026-11-24T09:{:02}:{:02}.000000Z"
+    busy = [
+        like(told, f"busy-{n:03}", pbx="busy", first_received_at=received.format(n // 60, n % 60)) for n in range(200)
+    ]
+    await put(store, [*busy, like(told, "alone", pbx="calm", first_received_at="2026-11-24T08:00:00.000000Z")])
+    await analyzed(store)
+    with plans_of(store) as plans:
+        snapshot = await views_of(store).snapshot()
+    found = sorted(call["session_id"] for call in snapshot["calls"])
+    assert found == ["alone", *(f"busy-{n:03}" for n in range(150, 200))]
+    assert [plan for plan in scans(plans) if "first_received_at" in plan] == []
 
 
 async def test_pages_are_newest_first_and_never_shift(store: Store) -> None:

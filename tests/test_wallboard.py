@@ -1,6 +1,7 @@
 """The wallboard in a real Chromium: as fast as it is promised, never quietly wrong, and hostile text stays text."""
 
 import re
+import sqlite3
 import statistics
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 from playwright.async_api import Page, expect
 
+from events.pbx import DEFAULT_PBX
 from tests.browser import accessible, chromium, watched
 from tests.builders import zulu
 from tests.relay import relaying
@@ -111,6 +113,70 @@ async def test_a_broken_line_is_shown_and_nothing_is_missed(shared_system: Syste
         await expect(page.locator("body.stale")).to_be_attached(timeout=10_000)
         relay.mend()
         await expect(page.locator("body.stale")).not_to_be_attached(timeout=10_000)
+
+
+async def test_a_phone_systems_last_calls_stay_however_busy_another_one_is(shared_system: System, site: str) -> None:
+    async with httpx.AsyncClient() as client, chromium() as browser:
+        await post(client, shared_system, ended("201", "+41225550001", 5), site)
+        page = await browser.new_page()
+        await open_board(page, shared_system.board, site)
+        await expect(page.locator("#last tr")).to_have_count(1)
+        for number in range(51):
+            await post(client, shared_system, ended("202", f"+4122556{number:04}", 5))
+        await page.locator("#pbx").select_option(DEFAULT_PBX)
+        await expect(page.locator("#last")).to_contain_text("+41225560050")
+        await page.locator("#pbx").select_option(site)
+        await expect(page.locator("#last tr")).to_have_count(1)
+        await open_board(page, shared_system.board, site)
+        await expect(page.locator("#last tr")).to_have_count(1)
+
+
+async def test_a_row_that_stays_keeps_the_focus_when_another_one_goes(shared_system: System, site: str) -> None:
+    async with httpx.AsyncClient() as client, chromium() as browser:
+        page = await browser.new_page()
+        await open_board(page, shared_system.board, site)
+        for agent in ("201", "202", "203"):
+            await post(client, shared_system, begun(agent, f"+41225550{agent}"), site)
+        await expect(page.locator("#open tr")).to_have_count(3)
+        link = page.locator("#open tr", has_text="+41225550201").locator("a")
+        await link.focus()
+        await post(client, shared_system, ended("203", "+41225550203", 5), site)
+        await expect(page.locator("#open tr")).to_have_count(2)
+        await expect(link).to_be_focused()
+
+
+async def test_agents_stand_by_their_numbers_and_no_collator_is_made_for_each_pair(
+    shared_system: System, site: str
+) -> None:
+    async with httpx.AsyncClient() as client, chromium() as browser:
+        for agent in ("1000", "201", "9", "reception"):
+            await post(client, shared_system, begun(agent, f"+4122555{agent}"), site)
+        page = await browser.new_page()
+        await page.add_init_script("""
+            const compare = String.prototype.localeCompare;
+            window.made = 0;
+            String.prototype.localeCompare = function (...given) {
+              made += 1;
+              return compare.apply(this, given);
+            };
+        """)
+        await open_board(page, shared_system.board, site)
+        await expect(page.locator("#agents .name")).to_have_text(["9", "201", "1000", "reception"])
+        assert await page.evaluate("made") == 0
+
+
+async def test_what_is_not_of_today_is_as_of_a_date(system: System) -> None:
+    for name in ("processors", "projections"):
+        system.services.pop(name).stop()
+    with sqlite3.connect(system.data_dir / "projections.sqlite") as database:
+        database.execute("update offsets set stream_time = datetime(stream_time, '-2 days')")
+    system.start("projections")
+    async with chromium() as browser:
+        page = await browser.new_page(locale="de-CH")
+        await system.ready(with_feed=False)
+        for path in ("/", "/calls"):
+            await page.goto(f"{system.board}{path}")
+            await expect(page.locator("#as-of")).to_have_text(re.compile(r"\d\d\.\d\d\.\d\d \d\d:\d\d:\d\d$"))
 
 
 async def test_a_server_that_was_killed_is_found_again(system: System) -> None:

@@ -1,6 +1,6 @@
 // The wallboard: what the event stream tells, shown as it comes.
 import { $, attribute, element, fill, icon, linkRecording, put, showIcon } from "/wallboard/dom.js";
-import { agentName, amount, clock, compareClocks, now, outcome, party, percent, since, span } from "/wallboard/format.js";
+import { agentName, amount, clock, compareClocks, moment, now, outcome, party, percent, since, span } from "/wallboard/format.js";
 import { ask, begin, choose, chosen, withScreen } from "/wallboard/settings.js";
 import { agentKey, board, connect, isStale, newestFirst, watch } from "/wallboard/stream.js";
 import { ALL, callsPage, drawTiles, HEADLINES, isMet } from "/wallboard/tiles.js";
@@ -16,7 +16,8 @@ let pbx = "";
 let several = false;
 const seen = (one) => !pbx || one.pbx === pbx;
 
-const numeric = (one, other) => one.localeCompare(other, undefined, { numeric: true });
+// One for all: localeCompare makes its own each time, and a thousand agents are sorted each second.
+const numeric = new Intl.Collator(undefined, { numeric: true }).compare;
 const ofCall = (call) => withScreen("/calls?call=" + encodeURIComponent(call.session_id));
 
 function drawPbxs() {
@@ -195,7 +196,7 @@ function drawQuality() {
   const told = feeds.filter((feed) => feed.status !== "live").map((feed) => feed.pbx + ": " + (words.feeds[feed.status] ?? feed.status));
   attribute($("feed"), "title", told.join(", ") || null);
   // Not in the live region: a screen reader would read the time out each second.
-  put($("as-of"), asOf ? words.asOf + " " + clock(asOf) : "");
+  put($("as-of"), asOf ? words.asOf + " " + moment(asOf) : "");
   const banners = { broken: board.heardAt ? words.broken : words.connecting, silent: words.silentBanner, lagging: words.laggingBanner };
   put($("banner"), banners[worst] ?? "");
   put($("clock"), clock(now()));

@@ -19,8 +19,11 @@ export function attribute(node, name, value) {
   else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
-// Keyed children: what is there is changed, so nothing flickers and the focus stays.
+// Keyed children: what is there is changed, so nothing flickers and the focus stays. Who is gone leaves first: a child
+// that is put elsewhere loses the focus, and those after one that is gone would be.
 export function fill(parent, items, key, make, update) {
+  const wanted = new Set(items.map(key));
+  for (const child of [...parent.children]) if (!wanted.has(child.dataset.key)) child.remove();
   const held = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let place = parent.firstElementChild;
   for (const item of items) {
@@ -30,12 +33,10 @@ export function fill(parent, items, key, make, update) {
       child = make(item);
       child.dataset.key = name;
     }
-    held.delete(name);
     update(child, item);
     if (child === place) place = place.nextElementSibling;
     else parent.insertBefore(child, place);
   }
-  for (const child of held.values()) child.remove();
 }
 
 export function webAddress(text) {

@@ -38,14 +38,23 @@ const hearers = {
       const held = board.calls.get(call.session_id);
       if (!held || call.revision >= held.revision) board.calls.set(call.session_id, call);
     }
-    const closed = [...board.calls.values()].filter((call) => call.status !== "open").sort(newestFirst);
-    for (const call of closed.slice(LAST_CALLS_MAX)) board.calls.delete(call.session_id);
+    forgetOld();
     board.figures = merged(board.figures, data.figures);
   },
   feeds(data) {
     board.feeds = data.feeds;
   },
 };
+
+// Of each PBX the last calls stay, however busy another one is.
+function forgetOld() {
+  const counts = new Map();
+  for (const call of [...board.calls.values()].filter((call) => call.status !== "open").sort(newestFirst)) {
+    const count = (counts.get(call.pbx) ?? 0) + 1;
+    counts.set(call.pbx, count);
+    if (count > LAST_CALLS_MAX) board.calls.delete(call.session_id);
+  }
+}
 
 // Figures come per PBX; a change tells those of the PBXs that it touched.
 function merged(held, told) {
@@ -69,6 +78,7 @@ export function connect(redraw) {
       hear(JSON.parse(message.data));
       board.heardAt = Date.now();
       board.connected = true;
+      tries.reset();
       redraw(name);
     });
   }
@@ -78,7 +88,6 @@ export function connect(redraw) {
     redraw("error");
     if (mine.readyState === EventSource.CLOSED) refused(redraw, mine);
   });
-      tries.reset();
 }
 
 function again(redraw) {
