@@ -5,8 +5,8 @@ text of one, and their times overlap (with `TOLERANCE`); of several sessions the
 session is matched once, best pairs first.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +14,7 @@ from statistics import quantiles
 from typing import Final
 
 from projections.polled import PolledCall
+from projections.queue_doubles import Place, queue_doubles
 
 TOLERANCE: Final = timedelta(seconds=30)
 NUMBER_DIGITS_MIN: Final = 7
@@ -129,7 +130,7 @@ def compare(
     matched_polled = {id(pair.polled) for pair in pairs}
     matched_sessions = {pair.session.session_id for pair in pairs}
     result = Parity(least, [pair for pair in pairs if begin <= pair.session.began_at < end])
-    known = _known(sessions, pairs)
+    known = _known(polled, sessions, pairs)
     for call in polled:
         if id(call) not in matched_polled and begin <= call.first_seen_at < end:
             result.polling_only.append((call, known.why(call, begin, end)))
@@ -196,38 +197,43 @@ def _overlap(call: PolledCall, session: Session) -> bool:
     return begins_in_time and (session.closed_at is None or session.closed_at >= call.first_seen_at - TOLERANCE)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """What tells why a call has no session: the extensions that have some, and who else was polled when."""
+    """What tells why a call has no session: the extensions that have some, and the rows that show a call twice."""
 
-    extensions: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    by_caller: defaultdict[tuple[str, str], list[PolledCall]] = field(default_factory=lambda: defaultdict(list))
+    extensions: Mapping[str, set[str]]
+    doubles: set[int]
 
     def why(self, call: PolledCall, begin: datetime, end: datetime) -> PollingOnly:
-        if len(call.extensions) > 1 and call.extensions <= self.extensions[call.pbx]:
+        if len(call.extensions) > 1 and call.extensions <= self.extensions.get(call.pbx, set()):
             return PollingOnly.INTERNAL
-        if any(_at_once(call, other) for other in self.by_caller.get((call.pbx, call.caller), ())):
+        if id(call) in self.doubles:
             return PollingOnly.QUEUE_DOUBLE
         if call.before_at is None or call.first_seen_at - begin < TOLERANCE or end - call.first_seen_at < TOLERANCE:
             return PollingOnly.AT_THE_EDGE
         return PollingOnly.MISSING
 
 
-def _known(sessions: Sequence[Session], pairs: Sequence[Pair]) -> _Known:
-    known = _Known()
+def _known(polled: Sequence[PolledCall], sessions: Sequence[Session], pairs: Sequence[Pair]) -> _Known:
+    extensions: defaultdict[str, set[str]] = defaultdict(set)
     for session in sessions:
         if session.extension is not None:
-            known.extensions[session.pbx].add(session.extension)
-    for pair in pairs:
-        if pair.polled.caller:
-            known.by_caller[pair.polled.pbx, pair.polled.caller].append(pair.polled)
-    return known
+            extensions[session.pbx].add(session.extension)
+    told = {id(pair.polled): pair.polled for pair in pairs}
+    alone = (call for call in polled if id(call) not in told)
+    return _Known(extensions, queue_doubles(alone, told.values(), _agents(polled, pairs)))
 
 
-def _at_once(call: PolledCall, other: PolledCall) -> bool:
-    """Of the same outside party at the same time: one call that is shown twice, at the queue and at the agent."""
-    overlap = call.first_seen_at <= other.last_seen_at and other.first_seen_at <= call.last_seen_at
-    return other.id != call.id and overlap
+def _agents(polled: Sequence[PolledCall], pairs: Sequence[Pair]) -> set[Place]:
+    """The extensions of which most polled calls came as their own. A queue is none: only calls that die in it do."""
+    shown = Counter((call.pbx, extension) for call in polled for extension in call.extensions)
+    own = Counter((pair.session.pbx, extension) for pair in pairs for extension in _own(pair))
+    return {place for place, count in own.items() if 2 * count >= shown[place]}
+
+
+def _own(pair: Pair) -> frozenset[str]:
+    """The session's extension, where the polled call shows it."""
+    return pair.polled.extensions & {pair.session.extension}
 
 
 def _why_webhook(session: Session, begin: datetime, end: datetime, interval: timedelta) -> WebhookOnly:

@@ -23,6 +23,7 @@ def seen(seconds: float, *calls: tuple[int, str, str]) -> Observation:
 
 
 ANN = (1, "10000 +41225551234", "201 Ann")
+COMPANY = "+41225550000"
 
 
 def test_a_call_has_ended_when_two_good_answers_are_without_it() -> None:
@@ -118,6 +119,58 @@ def test_what_only_polling_saw_has_its_reason(
     parity = compared(polled, known)
     assert [why for found, why in parity.polling_only if found.id == "2"] == [reason]
     assert parity.holds is (reason is not PollingOnly.MISSING and bool(parity.both))
+
+
+def crowd(begin_s: float, *calls: tuple[int, str, str]) -> list[Observation]:
+    """Calls that are all there at once for a minute."""
+    return [
+        seen(begin_s),
+        seen(begin_s + 1, *calls),
+        seen(begin_s + 60, *calls),
+        seen(begin_s + 61),
+        seen(begin_s + 62),
+    ]
+
+
+TEN = [str(extension) for extension in range(201, 211)]
+
+
+@pytest.mark.parametrize("caller", ["10000 anonymous", "10000 Trunk", f"10000 {COMPANY}"])
+@pytest.mark.parametrize("lost", [1, 5, 9])
+def test_calls_at_once_from_one_number_or_none_are_not_one_call(caller: str, lost: int) -> None:
+    polled = polled_calls([
+        *crowd(0, *((number, f"10000 +4179000{number:04}", agent) for number, agent in enumerate(TEN))),
+        *crowd(500, *((100 + number, caller, agent) for number, agent in enumerate(TEN))),
+    ])  # fmt: skip
+    came = [session(f"a{agent}", 1, 60, agent, f"4179000{number:04}") for number, agent in enumerate(TEN)]
+    came += [session(f"b{agent}", 501, 560, agent, COMPANY[1:]) for agent in TEN[lost:]]
+    parity = compared(polled, came)
+    assert [why for _, why in parity.polling_only] == [PollingOnly.MISSING] * lost
+    assert not parity.holds
+
+
+def test_of_ten_calls_through_a_queue_each_has_one_row_too_many() -> None:
+    calls = [(number, f"10000 {COMPANY}", f"{agent} Agent") for number, agent in enumerate(TEN)]
+    rows = [(100 + number, f"10000 {COMPANY}", "800 Queue") for number in range(10)]
+    came = [session(agent, 1, 60, agent, COMPANY[1:]) for agent in TEN]
+    parity = compared(polled_calls(crowd(0, *rows, *calls)), came)
+    assert [why for _, why in parity.polling_only] == [PollingOnly.QUEUE_DOUBLE] * 10
+    assert parity.holds
+    more = compared(polled_calls(crowd(0, *rows, (200, f"10000 {COMPANY}", "800 Queue"), *calls)), came)
+    assert [why for _, why in more.polling_only].count(PollingOnly.MISSING) == 1
+    died = session("died", 1, 60, "800", COMPANY[1:])
+    rows += [(200, f"10000 {COMPANY}", "800 Queue")]
+    assert compared(polled_calls(crowd(0, *rows, *calls)), [*came, died]).holds, "a call that dies in it makes no agent"
+
+
+def test_a_withheld_number_is_doubled_at_a_queue_that_a_known_number_showed() -> None:
+    withheld = [(1, "10000 anonymous", "201 Ann"), (2, "10000 anonymous", "800 Queue")]
+    known = [(3, f"10000 {COMPANY}", "202 Bob"), (4, f"10000 {COMPANY}", "800 Queue")]
+    came = [session("a", 1, 60, "201", ""), session("b", 501, 560, "202", COMPANY[1:])]
+    told = compared(polled_calls([*crowd(0, *withheld), *crowd(500, *known)]), came)
+    assert [why for _, why in told.polling_only] == [PollingOnly.QUEUE_DOUBLE] * 2
+    alone = compared(polled_calls(crowd(0, *withheld)), came[:1])
+    assert [why for _, why in alone.polling_only] == [PollingOnly.MISSING]
 
 
 @pytest.mark.parametrize(
