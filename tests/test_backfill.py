@@ -1,6 +1,7 @@
 """The PBX's own history of calls: what an answer of it says, and which calls it closes or corrects."""
 
 import json
+from itertools import permutations
 
 import pytest
 
@@ -101,6 +102,36 @@ def test_of_a_redial_the_nearest_is_meant_and_what_was_reported_stays() -> None:
 def test_a_call_that_the_pbx_still_lists_goes_on_whatever_the_history_says() -> None:
     log = Log().webhook(1, start()).listing(30, active("7", "201", "X")).history(60, ("201", X, 4, 52, 45))
     assert run(log.records).told == ["started:201:started"]
+
+
+def test_a_part_that_nobody_took_closes_no_call_that_no_list_had() -> None:
+    """The agent is rung once more while the same party speaks to them already."""
+    log = Log().webhook(1, start()).history(200, ("201", X, 60, 80, None))
+    assert run(log.records).told == ["started:201:started"]
+    assert run(log.history(260, ("201", X, 4, 190, 185)).records).told[1:] == ["ended:201:end_from_history"]
+
+
+def test_a_part_that_nobody_took_ends_a_call_that_the_pbx_lists_no_longer() -> None:
+    log = Log().webhook(1, start()).listing(10, active("7", "201", "X")).listing(40)
+    out = run(log.history(70, ("201", X, 0, 30, None)).records)
+    assert [(call.end_reason, call.ended_at, call.duration_s) for call in out.sessions] == [("history", at(30), None)]
+
+
+PARTS = (("201", X, 0, 20, None), ("201", X, 25, 60, 30), ("201", X, 70, 110, 35), ("201", X, 70, 90, None))
+
+
+@pytest.mark.parametrize("parts", list(permutations(PARTS)))
+def test_of_the_parts_of_one_call_the_nearest_that_was_taken_is_its_end(
+    parts: tuple[tuple[str, str, float, float, int | None], ...],
+) -> None:
+    """In one record, in several, and told again by a poller that began anew."""
+    log = Log().webhook(1, start()).listing(30, active("7", "201", "X")).listing(120).listing(150).ticks_until(220)
+    together = run(log.history(230, *parts).history(290, *parts).records)
+    log = Log().webhook(1, start()).listing(30, active("7", "201", "X")).listing(120).listing(150).ticks_until(220)
+    for number, part in enumerate(parts):
+        log.history(230 + 60 * number, part)
+    for out in (together, run(log.records)):
+        assert [(call.ended_at, call.duration_s) for call in out.sessions] == [(at(60), 30)]
 
 
 @pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
