@@ -1,7 +1,7 @@
 """The active calls in an answer of 3CX's XAPI (``GET /xapi/v1/ActiveCalls``), as polling keeps it. Pure.
 
 A good answer is a JSON object with a list `value` of objects that have an `Id`. Anything else, an empty body or an
-error page under status 200 too, is no evidence that calls ended.
+error page under status 200 too, is no evidence that calls ended; nor is a list that says that there are more.
 
 What of a good answer pairing takes (the witness) is the value of a record ``threecx.calls.listed`` on the webhooks'
 topic: ``{"asked_at": …, "calls": [{"id", "caller", "callee"}]}``, the texts as the PBX has them; its `ce_time` is when
@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from events import times
+from events.odata import page_of
 
 _DN: Final = re.compile(r"\s*(\S+)")
 
@@ -61,12 +62,8 @@ def _text(call: Mapping[str, Any], name: str) -> str:
 
 
 def calls_of(body: bytes) -> list[dict[str, Any]] | None:
-    """The active calls in a good answer; null for a body that is none."""
-    try:
-        told = orjson.loads(body)
-    except orjson.JSONDecodeError:
+    """The active calls in a good answer; null for a body that is none, or that has not all of them."""
+    page = page_of(body)
+    if page is None or not page.is_whole or not all(one.get("Id") is not None for one in page.rows):
         return None
-    calls = told.get("value") if isinstance(told, dict) else None
-    if not isinstance(calls, list) or not all(isinstance(one, dict) and one.get("Id") is not None for one in calls):
-        return None
-    return calls
+    return page.rows

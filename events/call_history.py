@@ -14,6 +14,11 @@ import orjson
 from events import durations, times
 
 SIDES: Final = (("Src", "Dst"), ("Dst", "Src"))
+COLUMNS: Final = (
+    *("SegmentId", "SegmentStartTime", "SegmentEndTime", "CallAnswered", "CallTime"),
+    *(f"{side}{what}" for side, _ in SIDES for what in ("Dn", "CallerNumber", "Internal")),
+)
+"""What of a row is looked at."""
 
 
 class PastCall(NamedTuple):
@@ -27,14 +32,9 @@ class PastCall(NamedTuple):
     duration_s: int | None
 
 
-def rows_of(body: bytes) -> list[dict[str, Any]] | None:
-    """The rows of a good answer; null for a body that is none."""
-    try:
-        told = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    rows = told.get("value") if isinstance(told, dict) else None
-    return rows if isinstance(rows, list) and all(isinstance(one, dict) for one in rows) else None
+def last_end_of(rows: Iterable[Mapping[str, Any]]) -> datetime | None:
+    """The latest end in the rows, of use or not; null where none has one."""
+    return max(filter(None, (_at(row.get("SegmentEndTime")) for row in rows)), default=None)
 
 
 def past_calls(rows: Iterable[Mapping[str, Any]]) -> Iterator[PastCall]:

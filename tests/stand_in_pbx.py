@@ -1,21 +1,24 @@
 """A stand-in for a 3CX: the endpoints that polling needs, as public code shows them, with faults.
 
 No real PBX was at hand. Only the newest token is active, as 3CX has it. `fault`: a status and a body for the list.
+`page_rows_max`: of what is asked for, so many rows come at once, with the link to the rest that OData gives.
+`trickles`: so many blanks come before an answer, each a tenth of a second after the last.
 """
 
 import asyncio
 import contextlib
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from deploy.local.broker import HOST, free_port
@@ -34,6 +37,8 @@ class StandInPbx:
     fault: tuple[int, bytes] | None = None
     refuses_every_token: bool = False
     slow_s: float = 0.0
+    page_rows_max: int | None = None
+    trickles: int = 0
     asked: int = 0
     tokens: int = 0
     refused: int = 0
@@ -88,7 +93,26 @@ class StandInPbx:
             return Response(status_code=403)
         since = datetime.fromisoformat(request.query_params["$filter"].removeprefix("SegmentEndTime ge "))
         ended = [row for row in self.past if datetime.fromisoformat(row["SegmentEndTime"]) >= since]
-        return JSONResponse({"value": ended[: int(request.query_params["$top"])]})
+        ended.sort(key=lambda row: datetime.fromisoformat(row[request.query_params["$orderby"]]))
+        columns = request.query_params["$select"].split(",")
+        return self._page(request, [{name: row[name] for name in columns} for row in ended])
+
+    def _page(self, request: Request, rows: list[dict[str, Any]]) -> Response:
+        """What the query asks for, a page of it at most; the link names the PBX as it calls itself."""
+        query = request.query_params
+        skip, top = int(query.get("$skip", 0)), int(query.get("$top", len(rows)))
+        wanted = rows[skip : skip + top]
+        told: dict[str, Any] = {"value": wanted[: self.page_rows_max]}
+        if (left := len(wanted) - len(told["value"])) > 0:
+            rest = dict(query) | {"$skip": skip + len(told["value"]), "$top": left}
+            told["@odata.nextLink"] = f"https://pbx.invalid{request.url.path}?{urlencode(rest)}"
+        return StreamingResponse(self._trickling(json.dumps(told)), media_type="application/json")
+
+    async def _trickling(self, text: str) -> AsyncIterator[str]:
+        for _ in range(self.trickles):
+            yield " "
+            await asyncio.sleep(0.1)
+        yield text
 
     async def token(self, request: Request) -> Response:
         """A new token; the last one is active no more."""
@@ -111,7 +135,7 @@ class StandInPbx:
         if self.fault is not None:
             return Response(self.fault[1], self.fault[0])
         now = datetime.now(UTC).isoformat()
-        return JSONResponse({"value": [{**call, "ServerNow": now} for call in self.calls.values()]})
+        return self._page(request, [{**call, "ServerNow": now} for call in self.calls.values()])
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["StandInPbx"]:

@@ -6,8 +6,9 @@ from itertools import permutations
 import pytest
 
 from events import times
-from events.call_history import PastCall, past_calls, recorded_of, recorded_value, rows_of
+from events.call_history import PastCall, past_calls, recorded_of, recorded_value
 from events.envelope import Envelope, Type
+from events.odata import page_of
 from events.pbx import DEFAULT_PBX
 from events.session import EndedAtSource, Status
 from events.session_events import CallCorrected
@@ -40,14 +41,14 @@ PAST = PastCall("7", "201", "+41225551234", at(5), at(60), 45)
     ],
 )
 def test_a_row_of_the_history_is_an_agents_part_or_nothing(changed: dict[str, object], told: list[PastCall]) -> None:
-    rows = rows_of(json.dumps({"value": [ROW | changed]}).encode())
-    assert rows is not None
-    assert list(past_calls(rows)) == told
+    page = page_of(json.dumps({"value": [ROW | changed]}).encode())
+    assert page is not None
+    assert list(past_calls(page.rows)) == told
     assert recorded_of(recorded_value(told)) == tuple(told)
 
 
 def test_what_is_no_history_is_none() -> None:
-    assert [rows_of(body) for body in (b"", b"[]", b"{}", b'{"value": [1]}')] == [None] * 4
+    assert [page_of(body) for body in (b"", b"[]", b"{}", b'{"value": [1]}')] == [None] * 4
     assert [recorded_of(body) for body in (b"", b"[]", b'{"calls": [{"id": 1}]}')] == [None] * 3
 
 

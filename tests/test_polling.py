@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ from aiokafka import ConsumerRecord
 from deploy.local.broker import free_port
 from events import envelope
 from events.active_calls import calls_of
+from events.call_history import recorded_of
 from events.envelope import Type
 from events.kafka import KafkaSettings, ensure_topics
+from events.metrics import Metrics
 from events.settings import ConfigurationError
-from events.topics import POLLED_CALLS
+from events.topics import POLLED_CALLS, WEBHOOKS
 from ingest.polling.answers import Outcome, outcome_of
 from ingest.polling.config import Config
+from ingest.polling.history import History
 from ingest.polling.settings import PollSettings
+from ingest.polling.witness import Witness
 from ingest.polling.xapi import Xapi
 from tests import waiting
 from tests.stand_in_pbx import StandInPbx
@@ -43,6 +48,9 @@ CALL = b'{"value": [{"Id": 7, "Caller": "201 Ann", "Callee": null}]}'
         (200, b'{"value": [7]}', Outcome.UNREADABLE),
         (200, b'{"value": [{"Id": null}]}', Outcome.UNREADABLE),
         (200, b'{"calls": []}', Outcome.UNREADABLE),
+        (200, b'{"@odata.count": 1, "value": [{"Id": 7}]}', Outcome.GOOD),
+        (200, b'{"@odata.count": 2, "value": [{"Id": 7}]}', Outcome.UNREADABLE),
+        (200, b'{"value": [{"Id": 7}], "@odata.nextLink": "https://pbx/?$skip=1"}', Outcome.UNREADABLE),
         (204, b"", Outcome.REFUSED),
         (302, CALL, Outcome.REFUSED),
         (401, CALL, Outcome.UNAUTHORIZED),
@@ -150,6 +158,9 @@ async def test_a_token_that_runs_out_is_renewed_before_it_is_refused() -> None:
         ((200, b""), Outcome.UNREADABLE),
         ((200, b"x" * 2000), Outcome.TOO_LONG),
         ((404, b""), Outcome.REFUSED),
+        ((200, b'{"@odata.count": 2, "value": [{"Id": 7}]}'), Outcome.INCOMPLETE),
+        ((200, b'{"value": [], "@odata.nextLink": "?"}'), Outcome.INCOMPLETE),
+        ((200, b'{"value": [{}]}'), Outcome.UNREADABLE),
     ],
 )
 async def test_a_fault_of_the_pbx_is_an_outcome_and_no_exception(fault: tuple[int, bytes], outcome: Outcome) -> None:
@@ -167,6 +178,92 @@ async def test_a_pbx_that_is_away_slow_or_does_not_know_us_is_an_outcome() -> No
         assert (await xapi.active_calls())[0] is Outcome.TIMEOUT
     async with asking(StandInPbx()) as xapi:
         assert (await xapi.active_calls())[0] is Outcome.UNREACHABLE
+
+
+async def test_a_list_of_several_pages_is_one_answer_and_none_without_its_last() -> None:
+    async with StandInPbx(page_rows_max=2).running() as pbx, asking(pbx) as xapi:
+        ids = [pbx.begin("201 Ann", f"10000 +4122555{number:04}") for number in range(5)]
+        outcome, body = await xapi.active_calls()
+        assert (outcome, [call["Id"] for call in calls_of(body) or []], pbx.asked) == (Outcome.GOOD, ids, 3)
+    async with StandInPbx(page_rows_max=1).running() as pbx, asking(pbx, polling_answer_bytes_max=1000) as xapi:
+        for _ in range(5):
+            pbx.begin("201 Ann", "10000 +41225551234")
+        assert (await xapi.active_calls())[0] is Outcome.TOO_LONG
+
+
+async def test_an_answer_that_trickles_is_not_waited_for() -> None:
+    async with StandInPbx(trickles=60).running() as pbx, asking(pbx, polling_timeout_s=0.5) as xapi:
+        assert (await xapi.active_calls())[0] is Outcome.TIMEOUT
+        assert (await xapi.history(datetime.now(UTC)))[0] is Outcome.TIMEOUT
+
+
+class Remembered:
+    """The history of calls as a poller asks for it, and what it told on a real Kafka."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self.settings = PollSettings(**kafka.model_dump())
+        self.kafka = kafka
+        self.now = datetime.now(UTC).replace(microsecond=0)
+        self.metrics = Metrics("poller")
+        self.history = History(self.settings, "default", self.metrics, lambda: self.now)
+
+    async def round(self, pbx: StandInPbx) -> int:
+        """Ask until it is not due any more; gives how often."""
+        witness = Witness(self.settings, "default", 0)
+        asked = 0
+        async with asking(pbx) as xapi:
+            while self.history.is_due(self.now):
+                await self.history.ask(xapi, witness)
+                asked += 1
+        await witness.close()
+        return asked
+
+    async def told(self) -> list[str]:
+        records = await read_committed(self.kafka, self.kafka.topic_set.webhooks)
+        return [call.id for record in records for call in recorded_of(record.value) or ()]
+
+    def outcomes(self, outcome: Outcome) -> float:
+        return float(self.metrics.counter("histories_total", "default", outcome)._value.get())
+
+    def past(self, identity: int, ended_ago_s: float) -> dict[str, Any]:
+        ended = (self.now - timedelta(seconds=ended_ago_s)).isoformat()
+        return {
+            "SegmentId": identity, "SegmentStartTime": ended, "SegmentEndTime": ended, "SrcDn": "10000",
+            "SrcCallerNumber": "+41225551234", "SrcInternal": False, "DstDn": "201", "DstCallerNumber": "201",
+            "DstInternal": True, "CallAnswered": True, "CallTime": "PT0S",
+        }  # fmt: skip
+
+
+@pytest.fixture
+async def remembered(kafka: KafkaSettings) -> Remembered:
+    await ensure_topics(kafka, (WEBHOOKS,))
+    return Remembered(kafka)
+
+
+@pytest.mark.parametrize("page_rows_max", [100, None])
+async def test_a_history_longer_than_an_answer_is_told_whole(remembered: Remembered, page_rows_max: int | None) -> None:
+    count = 250 if page_rows_max else 2_500
+    async with StandInPbx(page_rows_max=page_rows_max).running() as pbx:
+        pbx.past = [remembered.past(number, 100 + 2 * number) for number in range(1, count + 1)]
+        asked = await remembered.round(pbx)
+    assert sorted(map(int, await remembered.told())) == list(range(1, count + 1))
+    assert (asked, remembered.outcomes(Outcome.GOOD)) == (3, 3)
+
+
+async def test_more_calls_in_a_second_than_an_answer_holds_are_passed_over_and_counted(remembered: Remembered) -> None:
+    async with StandInPbx(page_rows_max=2).running() as pbx:
+        pbx.past = [remembered.past(number, 300) for number in range(1, 6)] + [remembered.past(6, 200)]
+        await remembered.round(pbx)
+    assert await remembered.told() == ["1", "2", "6"]
+    assert remembered.outcomes(Outcome.INCOMPLETE) == 1
+
+
+async def test_a_clock_that_is_set_back_does_not_put_off_the_history(remembered: Remembered) -> None:
+    async with StandInPbx().running() as pbx:
+        assert await remembered.round(pbx) == 1
+        remembered.now -= timedelta(hours=3)
+        assert await remembered.round(pbx) == 1
+        assert await remembered.round(pbx) == 0
 
 
 class Polled:

@@ -15,6 +15,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     BROKEN = "broken"
     UNREADABLE = "unreadable"
+    INCOMPLETE = "incomplete"
     TOO_LONG = "too_long"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
