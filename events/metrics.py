@@ -63,7 +63,12 @@ REASON: Final = one_of("reason", Reason)
 CALL_EVENT: Final = one_of("type", ("call.started", "call.ended", "call.end_missed", "call.corrected"))
 
 INGEST: Final = (
-    Metric("counter", "requests_total", "Answers of the door, by route and status.", (ROUTE, STATUS)),
+    Metric(
+        "counter",
+        "requests_total",
+        "Answers of the door, by route and status; those of the alerts begin at 0.",
+        (ROUTE, STATUS),
+    ),
     Metric("histogram", "answer_seconds", "Time from the request's headers to the answer.", (ROUTE,), ANSWER_S),
     Metric("gauge", "connections", "Connections that are open; INGEST_CONNECTIONS_MAX is their limit."),
     Metric("counter", "accepted_total", "Webhooks that were made durable and answered 202.", (PBX,)),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from itertools import product
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -43,6 +44,16 @@ _TOO_FAST: Final = answers.problem(
     HTTPStatus.TOO_MANY_REQUESTS, "this PBX sends faster than its rate_max", {"Retry-After": "1"}
 )
 _NOWHERE: Final = "nowhere"
+_REFUSALS: Final = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
+_FAULTS: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE)
+_ALERTING: Final = [*product(["call-event"], _REFUSALS + _FAULTS), *product(["none"], _FAULTS)]
+"""Answers that alerts ask for: counted from 0, so that the first one is seen as a step."""
 _NAMED = re.compile(rb"/webhook/3cx/[^/]+/(call-event|test)")
 _METHODS: Final[Mapping[str, bytes]] = {"GET": b"GET, HEAD", "POST": b"POST"}
 
@@ -115,6 +126,8 @@ class Door:
         self._tally = Tally(metrics)
         for name in pbxs:
             metrics.counter("accepted_total", name)
+        for route, status in _ALERTING:
+            metrics.counter("requests_total", route, str(status.value))
         self._failures_told = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes = self._all_routes([rights_of(settings, name, pbx) for name, pbx in pbxs.items()])

@@ -286,6 +286,16 @@ async def test_a_secret_is_in_no_answer_and_no_metric(door: Open) -> None:
         assert 'threecx_ingest_requests_total{route="call-event",status="401"} 1.0' in metrics.text
 
 
+async def test_the_first_webhook_that_is_not_taken_is_a_step_from_zero(door: Open) -> None:
+    """A series that appears with its first answer at 1 shows no increase: the alerts would sleep through it."""
+    async with door() as rig:
+        told = (await rig.client.get("/metrics")).text
+    for route, statuses in {"call-event": (401, 403, 413, 415, 429, 500, 503), "none": (500, 503)}.items():
+        for status in statuses:
+            assert f'threecx_ingest_requests_total{{route="{route}",status="{status}"}} 0.0' in told
+    assert "threecx_ingest_journal_sync_failures_total 0.0" in told
+
+
 def test_without_secrets_everybody_is_known_and_bytes_never_raise() -> None:
     assert is_known_secret([], ())
     assert not is_known_secret([(b"x-webhook-secret", b"\xff\xfe")], (b"\xc3\xa9",))
