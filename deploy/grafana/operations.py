@@ -70,7 +70,7 @@ INGEST = Row(
             "reqps",
             (rate("threecx_ingest_requests_total", "status"),),
             stacked=True,
-            runbooks=("CallstreamFeedSilent",),
+            runbooks=("CallstreamDoorFails", "CallstreamDoorRefuses", "CallstreamFeedSilent"),
         ),
         Panel(
             "Time to answer a webhook",
@@ -116,6 +116,7 @@ INGEST = Row(
                 total_rate("threecx_ingest_journal_sync_failures_total", "journal's disk"),
                 total_rate("threecx_ingest_forward_failures_total", "forwarding"),
             ),
+            runbooks=("CallstreamJournalDiskFails",),
         ),
         Panel(
             "Last clock tick",
@@ -282,6 +283,7 @@ PROJECTIONS = Row(
             "1: it answered the scrape. Without it agents, open calls and the day's figures have no series.",
             "bool_yes_no",
             (Query(f"min(threecx_projections_database_up{{{OURS}}})", "answers"),),
+            runbooks=("CallstreamDatabaseAway",),
         ),
         Panel(
             "Rows deleted for their age",
