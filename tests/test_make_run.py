@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from threading import Thread
 import httpx
 import pytest
 
-from deploy.local.broker import Broker, die_with_parent, free_port
+from deploy.local.broker import HOST, Broker, die_with_parent, free_port
 from deploy.local.brokers import running
+from events.settings import ConfigurationError
 from tests.builders import start, zulu
 from tests.waiting import eventually
 
@@ -77,6 +79,12 @@ def run(data_dir: Path, **environment: str) -> Iterator[Run]:
         started.process.wait()
 
 
+def child_of(data_dir: Path, words: bytes) -> int:
+    """The one process of this data folder whose command line has these words."""
+    (found,) = [pid for pid in children_of(data_dir) if words in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return found
+
+
 def children_of(data_dir: Path) -> list[int]:
     """Processes whose environment or command line names this data folder."""
     found = []
@@ -115,18 +123,17 @@ async def test_it_starts_keeps_its_data_and_leaves_no_process(tmp_path: Path) ->
     assert children_of(tmp_path) == []
 
 
-async def _calls(client: httpx.AsyncClient, one: Run, count: int) -> None:
+async def _calls(client: httpx.AsyncClient, one: Run, count: int, within_s: float = 20) -> None:
     async def calls() -> int:
         return len((await client.get(one.url("PROJECTIONS", "/api/v1/calls"))).json()["calls"])
 
-    await eventually(calls, lambda seen: seen == count)
+    await eventually(calls, lambda seen: seen == count, within_s)
 
 
 async def test_a_service_that_dies_is_started_again_and_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
     with run(tmp_path) as one:
         await one.ready()
-        (ingest,) = [pid for pid in children_of(tmp_path) if b"-m\0ingest" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        os.kill(ingest, signal.SIGKILL)
+        os.kill(child_of(tmp_path, b"-m\0ingest"), signal.SIGKILL)
 
         async def told() -> str:
             return "\n".join(one.lines)
@@ -147,6 +154,26 @@ async def test_a_service_that_dies_is_started_again_and_a_killed_run_leaves_no_p
         return children_of(tmp_path)
 
     await eventually(left, lambda pids: not pids)
+
+
+async def test_a_broker_that_cannot_be_started_again_at_once_is_tried_until_it_can(tmp_path: Path) -> None:
+    with run(tmp_path) as one:
+        await one.ready()
+        meta = tmp_path / "kafka" / "data" / "meta.properties"
+        whole = meta.read_bytes()
+        meta.write_bytes(whole.replace(b"node.id=1", b"node.id=7"))
+        os.kill(child_of(tmp_path, b"kafka.Kafka"), signal.SIGKILL)
+
+        async def failures() -> int:
+            return sum("kafka could not be started again (Apache Kafka did not start; see" in line for line in one.lines)
+
+        await eventually(failures, lambda count: count == 2, 60)
+        meta.write_bytes(whole)
+        async with httpx.AsyncClient() as client:
+            body = start(startTime=zulu(datetime.now(UTC)))
+            assert (await client.post(one.url("INGEST", "/webhook/3cx/call-event"), json=body)).status_code == 202
+            await _calls(client, one, 1, 60)
+        assert one.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -188,6 +215,23 @@ def test_the_broker_is_found_again_where_it_was(tmp_path: Path) -> None:
         address = broker.bootstrap_servers
     with running(tmp_path) as again:
         assert again.bootstrap_servers == address
+
+
+def test_a_broker_that_is_started_again_waits_for_the_port_that_its_clients_know(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.start()
+    broker.kill()
+    address = broker.bootstrap_servers
+    try:
+        with (
+            socket.create_server((HOST, int(address.split(":")[1]))),
+            pytest.raises(ConfigurationError, match="did not start"),
+        ):
+            broker.start()
+        broker.start()
+        assert broker.bootstrap_servers == address
+    finally:
+        broker.stop()
 
 
 def test_a_broker_that_cannot_start_says_where_to_look(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ class Broker:
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self._controller_port = 0
 
     @property
     def bootstrap_servers(self) -> str:
@@ -163,12 +164,13 @@ class Broker:
         """Steps 1 to 3 without the waiting; the child lives as long as the calling thread."""
         libs = resolve_jars(self._say)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._port, controller_port = self._ports()
+        if not self._port:  # later starts are where the clients of the first one look, or fail
+            self._port, self._controller_port = self._ports()
         config = self.folder / "server.properties"
         properties = {
             **single_node(),
             **back_soon(),
-            **self._addresses(controller_port),
+            **self._addresses(self._controller_port),
             "log.dirs": str(self.folder / "data"),
         }
         config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()), "utf-8")

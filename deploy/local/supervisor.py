@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -247,12 +248,19 @@ class Supervisor:
         return last
 
     async def _keep_broker(self, broker: AnyBroker) -> None:
+        backoff_s = BACKOFF_S_MIN
         while True:
-            await asyncio.sleep(BACKOFF_S_MIN)
-            if broker.exited() and not self._stopping.is_set():
-                say("kafka died; starting it again")
+            await asyncio.sleep(backoff_s)
+            if not broker.exited() or self._stopping.is_set():
+                continue
+            say("kafka died; starting it again")
+            try:
                 broker.spawn()
                 await asyncio.to_thread(broker.wait_until_answering)
+                backoff_s = BACKOFF_S_MIN
+            except (ConfigurationError, OSError, subprocess.SubprocessError) as error:
+                backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+                say(f"kafka could not be started again ({error}); the next attempt is in {backoff_s:g} s")
 
     async def _stop(self) -> None:
         """In the order of the flow: first nobody posts, then ingest forwards what it has, and so on."""
