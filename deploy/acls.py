@@ -20,6 +20,8 @@ from projections.settings import ProjectionsSettings
 INGEST, PROCESSORS, PROJECTIONS = "callstream-ingest", "callstream-processors", "callstream-projections"
 POLLER: Final = "callstream-poller"
 CONSUMER: Final = "callstream-consumer"
+OPERATOR: Final = "callstream-operator"
+"""A person who sends dead letters again: no service may do that."""
 
 Operation = Literal["Read", "Write", "Describe"]
 
@@ -37,17 +39,36 @@ class Grant:
 def grants(topic_set: TopicSet, consumers: Sequence[str] = (CONSUMER,)) -> Mapping[str, tuple[Grant, ...]]:
     """Principal to its grants. Topics are created beforehand, by whoever administrates the broker: no service may.
 
-    Of the poller and what it writes only where polling is switched on.
+    A set with another one's webhooks is a replayed one: its processors and projections have groups of their own, and
+    ingest and poller go on with the other set. Of the poller and what it writes only where polling is switched on.
     """
-    processors = ProcessorsSettings.model_fields["processors_application"].default
-    projections = ProjectionsSettings.model_fields["projections_application"].default
+    worked_out = _worked_out(topic_set, consumers)
+    return worked_out if topic_set.webhooks_prefix is not None else _fed(topic_set) | worked_out
+
+
+def _fed(topic_set: TopicSet) -> dict[str, tuple[Grant, ...]]:
+    """Who writes the webhooks."""
     poller = PollSettings.model_fields["polling_application"].default
-    everything = [topic_set.name(topic) for topic in topics.ALL]
     return {
-        INGEST: (*_on_topics(everything, write={topic_set.webhooks, topic_set.dead_letters}),),
+        INGEST: (*_on_topics(_names(topic_set), write={topic_set.webhooks, topic_set.dead_letters}),),
+        POLLER: (
+            *_on_topics([topic_set.polled_calls], read={topic_set.polled_calls}, write={topic_set.polled_calls}),
+            *_on_topics([topic_set.webhooks], write={topic_set.webhooks}),  # as a witness
+            Grant("group", poller, frozenset({"Read"})),
+            Grant("transactionalId", f"{poller}-", frozenset({"Write", "Describe"}), "prefix"),
+        ),
+    }
+
+
+def _worked_out(topic_set: TopicSet, consumers: Sequence[str]) -> dict[str, tuple[Grant, ...]]:
+    """Who works the webhooks out, and who reads what came of them; `processors replay` does it as the processors."""
+    own = f"-{topic_set.prefix}" if topic_set.webhooks_prefix is not None else ""
+    processors = ProcessorsSettings.model_fields["processors_application"].default + own
+    projections = ProjectionsSettings.model_fields["projections_application"].default + own
+    return {
         PROCESSORS: (
             *_on_topics(
-                everything,
+                _names(topic_set),
                 # At the end of the other two a takeover looks for a transaction that the broker tore.
                 read={topic_set.webhooks, topic_set.changelog, topic_set.call_sessions, topic_set.dead_letters},
                 write={topic_set.call_sessions, topic_set.changelog, topic_set.dead_letters},
@@ -56,15 +77,13 @@ def grants(topic_set: TopicSet, consumers: Sequence[str] = (CONSUMER,)) -> Mappi
             Grant("transactionalId", f"{processors}-", frozenset({"Write", "Describe"}), "prefix"),
         ),
         PROJECTIONS: (
-            *_on_topics(everything, read={topic_set.call_sessions, topic_set.webhooks}),
+            *_on_topics(_names(topic_set), read={topic_set.call_sessions, topic_set.webhooks}),
             *_on_topics([topic_set.polled_calls], read={topic_set.polled_calls}),  # the comparison
             Grant("group", projections, frozenset({"Read"})),
         ),
-        POLLER: (
-            *_on_topics([topic_set.polled_calls], read={topic_set.polled_calls}, write={topic_set.polled_calls}),
-            *_on_topics([topic_set.webhooks], write={topic_set.webhooks}),  # as a witness
-            Grant("group", poller, frozenset({"Read"})),
-            Grant("transactionalId", f"{poller}-", frozenset({"Write", "Describe"}), "prefix"),
+        OPERATOR: (
+            *_on_topics([topic_set.dead_letters], read={topic_set.dead_letters}),
+            *_on_topics([topic_set.webhooks], write={topic_set.webhooks}),
         ),
         **{
             consumer: (
@@ -74,6 +93,10 @@ def grants(topic_set: TopicSet, consumers: Sequence[str] = (CONSUMER,)) -> Mappi
             for consumer in consumers
         },
     }
+
+
+def _names(topic_set: TopicSet) -> list[str]:
+    return [topic_set.name(topic) for topic in topics.ALL]
 
 
 def _on_topics(
@@ -107,9 +130,13 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--bootstrap-server", default="localhost:9092", metavar="HOST:PORT")
     parser.add_argument("--topic-prefix", default="threecx", metavar="PREFIX")
+    parser.add_argument(
+        "--webhooks-prefix", metavar="PREFIX", help="of the set whose webhooks are replayed into that of --topic-prefix"
+    )
     parser.add_argument("--consumer", action="append", metavar="NAME", help="a principal that reads call sessions")
     options = parser.parse_args(arguments)
-    for line in commands(TopicSet(options.topic_prefix), options.bootstrap_server, options.consumer or [CONSUMER]):
+    topic_set = TopicSet(options.topic_prefix, options.webhooks_prefix)
+    for line in commands(topic_set, options.bootstrap_server, options.consumer or [CONSUMER]):
         sys.stdout.write(f"{line}\n")
 
 

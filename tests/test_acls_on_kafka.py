@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import os
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,7 +33,7 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
 )
 
-from deploy.acls import CONSUMER, INGEST, POLLER, PROCESSORS, PROJECTIONS, Grant, commands, grants
+from deploy.acls import CONSUMER, INGEST, OPERATOR, POLLER, PROCESSORS, PROJECTIONS, Grant, commands, grants
 from deploy.local.broker import HOST
 from events import topics
 from events.envelope import Type
@@ -45,9 +47,10 @@ from events.kafka import (
 )
 from events.settings import ConfigurationError
 from events.topics import TopicSet
+from tests.builders import Log, start
 from tests.secure_broker import SecureBroker, administrating, allow, password_of
 from tests.stand_in_pbx import StandInPbx
-from tests.system import Service, System, kafka_environment, read_committed
+from tests.system import Service, System, append, kafka_environment, read_committed
 from tests.test_end_to_end import seed_start
 from tests.waiting import eventually
 
@@ -348,17 +351,59 @@ async def test_the_three_services_work_each_as_its_own_principal(broker: SecureB
         system.kill()
 
 
+def logged_in(broker: SecureBroker, principal: str, topic_set: TopicSet) -> dict[str, str]:
+    """The environment of a process that logs in as `principal`."""
+    settings = broker.settings(principal, kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=topic_set.prefix)
+    return {
+        **kafka_environment(settings),
+        "KAFKA_WEBHOOKS_PREFIX": topic_set.webhooks_prefix or "",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SECURITY_CA_FILE": str(broker.ca_file),
+        "KAFKA_SECURITY_SASL_USERNAME": principal,
+        "KAFKA_SECURITY_SASL_PASSWORD": password_of(principal),
+    }
+
+
+async def told(broker: SecureBroker, principal: str, topic_set: TopicSet, *words: str) -> tuple[int | None, str]:
+    """Exit status and output of ``python -m processors`` with these words."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "processors", *words),
+        env={**os.environ, **logged_in(broker, principal, topic_set)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+async def test_a_replay_and_what_follows_it_work_by_the_grants_of_the_new_set(broker: SecureBroker) -> None:
+    live, replayed = TopicSet("live"), TopicSet("live-2", "live")
+    made = {live: topics.ALL, replayed: topics.OUTPUTS}
+    async with administrating(broker) as client:
+        for topic_set, wanted in made.items():
+            admin = broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=topic_set.prefix)
+            await ensure_topics(admin, wanted)
+            for principal, granted in grants(topic_set).items():
+                for one in granted:
+                    await allow(client, principal, one)
+    admin = broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=live.prefix)
+    await append(admin, Log(0).webhook(1, start("7")).webhook(2, b"broken").records)
+
+    status, output = await told(broker, PROCESSORS, live, "replay", "--to-prefix", replayed.prefix)
+    assert status == 0, output
+    assert "1 dead letters" in output
+    status, output = await told(broker, PROCESSORS, live, "diff", live.prefix, replayed.prefix)
+    assert status == 1, output  # nobody has worked on the live set
+    status, output = await told(broker, OPERATOR, replayed, "dead-letters", "resend", "0")
+    assert (status, output.splitlines()[-1]) == (0, "1 sent again, 0 not")
+
+
 async def test_the_poller_works_as_its_own_principal(broker: SecureBroker, tmp_path: Path) -> None:
-    settings = broker.settings(POLLER, kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=AT_WORK.prefix)
     admin = broker.settings("admin", kafka_topic_partitions=PARTITIONS, kafka_topic_prefix=AT_WORK.prefix)
     async with StandInPbx().running() as pbx:
         pbx.begin("10000 +41225551234", "201 Agent")
         environment = {
-            **kafka_environment(settings),
-            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-            "KAFKA_SECURITY_CA_FILE": str(broker.ca_file),
-            "KAFKA_SECURITY_SASL_USERNAME": POLLER,
-            "KAFKA_SECURITY_SASL_PASSWORD": password_of(POLLER),
+            **logged_in(broker, POLLER, AT_WORK),
             "DATA_DIR": str(tmp_path),
             **pbx.settings,
             "POLLING_WITNESS": "true",
@@ -379,6 +424,11 @@ def test_the_printed_commands_are_the_table() -> None:
     lines = list(commands(SET, "kafka:9094", [CONSUMER]))
     assert len(set(lines)) == len(lines)
     assert len(lines) == sum(len(granted) for granted in GRANTED.values())
+    again = list(commands(TopicSet("matrix-2", "matrix"), "kafka:9094", [CONSUMER]))
+    assert {"callstream-processors-matrix-2", "callstream-projections-matrix-2", f"{CONSUMER}-"} == {
+        line.split("--group ")[1].split()[0] for line in again if "--group" in line
+    }
+    assert not any(f"User:{INGEST} " in line or f"User:{POLLER} " in line for line in again)
     operations = sum(line.count("--operation") for line in lines)
     assert operations == sum(len(one.operations) for one in itertools.chain(*GRANTED.values()))
     assert lines[0].endswith("--operation Describe --operation Write --topic matrix.webhooks")

@@ -165,7 +165,9 @@ async def test_a_broker_that_cannot_be_started_again_at_once_is_tried_until_it_c
         os.kill(child_of(tmp_path, b"kafka.Kafka"), signal.SIGKILL)
 
         async def failures() -> int:
-            return sum("kafka could not be started again (Apache Kafka did not start; see" in line for line in one.lines)
+            return sum(
+                "kafka could not be started again (Apache Kafka did not start; see" in line for line in one.lines
+            )
 
         await eventually(failures, lambda count: count == 2, 60)
         meta.write_bytes(whole)
