@@ -35,6 +35,7 @@ Options = dict[str, Any]
 
 DISCARD_TIMEOUT_S = 2.0
 ADMIN_TIMEOUT_MS = 10_000
+SAFE_COPIES_MIN = 3
 
 log = structlog.get_logger()
 
@@ -92,7 +93,9 @@ class KafkaSettings(Settings):
         description="Of the webhooks' topic, when the other topics were replayed from it; empty: KAFKA_TOPIC_PREFIX.",
     )
     kafka_topic_partitions: int = Field(default=12, ge=1, le=10_000, description="Of every topic, fixed for its life.")
-    kafka_topic_replication: int = Field(default=1, ge=1, le=9, description="Copies of each partition.")
+    kafka_topic_replication: int = Field(
+        default=1, ge=1, le=9, description="Copies of each partition; from 3 on two must have what is acknowledged."
+    )
 
     @property
     def topic_set(self) -> TopicSet:
@@ -330,9 +333,14 @@ async def partition_count(settings: KafkaSettings, topic: str) -> int | None:
 
 
 def _new_topic(settings: KafkaSettings, name: str, topic: topics.Topic) -> NewTopic:
-    return NewTopic(
-        name, settings.kafka_topic_partitions, settings.kafka_topic_replication, topic_configs=dict(topic.configs)
-    )
+    copies = settings.kafka_topic_replication
+    return NewTopic(name, settings.kafka_topic_partitions, copies, topic_configs=topic_configs(topic, copies))
+
+
+def topic_configs(topic: topics.Topic, copies: int) -> dict[str, str]:
+    """The topic's own; of three copies and more two have a record before it is acknowledged: one broker may be lost."""
+    safe = {"min.insync.replicas": "2"} if copies >= SAFE_COPIES_MIN else {}
+    return {**topic.configs, **safe}
 
 
 async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from deploy.acls import grants
 from events import topics
-from events.kafka import KafkaSettings
+from events.kafka import KafkaSettings, topic_configs
 from events.topics import TopicSet
 
 DEPLOY: Final = Path(__file__).parent.parent
@@ -20,8 +20,6 @@ COMPONENTS: Final = Path(__file__).parent / "components"
 TOPIC_SET: Final = TopicSet("threecx")
 CLUSTER: Final = {"strimzi.io/cluster": "callstream"}
 REPLICAS: Final = 3
-IN_SYNC_MIN: Final = 2
-"""Two of three copies before anything is acknowledged: one broker may be lost."""
 
 Object = dict[str, Any]
 
@@ -33,7 +31,7 @@ def kafka_topics() -> Iterator[Object]:
         spec = {
             "partitions": KafkaSettings.model_fields["kafka_topic_partitions"].default,
             "replicas": REPLICAS,
-            "config": {**topic.configs, "min.insync.replicas": str(IN_SYNC_MIN)},
+            "config": topic_configs(topic, REPLICAS),
         }
         yield _object("kafka.strimzi.io/v1", "KafkaTopic", name, spec, namespace="kafka", labels=CLUSTER)
 
