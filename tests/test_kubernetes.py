@@ -17,6 +17,7 @@ from deploy.kubernetes.generate import files
 from events.kafka import KafkaSettings
 from events.settings import Settings
 from events.topics import TopicSet
+from ingest.app import GRACE_S
 from ingest.polling.settings import PollSettings
 from ingest.settings import IngestSettings
 from processors.settings import ProcessorsSettings
@@ -169,6 +170,42 @@ def test_a_budget_a_service_and_time_to_drain_belong_to_each(service: str) -> No
     )
     assert every(home(service), "Service")[f"callstream-{service}"]["spec"]["selector"] == pods
     assert workload(home(service), service)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
+
+
+def test_ingest_accepts_until_nobody_is_sent_to_it_any_more_and_is_given_the_time() -> None:
+    pod = workload("overlays/small", "ingest")["spec"]["template"]["spec"]
+    waited_s = container("overlays/small", "ingest")["lifecycle"]["preStop"]["sleep"]["seconds"]
+    forwarding_s = IngestSettings.model_fields["ingest_shutdown_grace_s"].default
+    assert waited_s >= 5
+    assert waited_s + GRACE_S + forwarding_s < pod["terminationGracePeriodSeconds"] / 2
+
+
+@pytest.mark.parametrize("overlay", ["overlays/small", "overlays/production"])
+def test_a_rollout_of_the_processors_ends_also_with_one_for_each_partition(overlay: str) -> None:
+    """The one more that comes has no partition, and is not ready, before another one goes."""
+    spec = workload(overlay, "processors")["spec"]
+    rolling = spec["strategy"]["rollingUpdate"]
+    (settings,) = [one for name, one in every(overlay, "ConfigMap").items() if "settings" in name]
+    partitions = int(settings["data"]["KAFKA_TOPIC_PARTITIONS"])
+
+    def may_be_away(replicas: int) -> int:
+        return replicas * int(rolling["maxUnavailable"].removesuffix("%")) // 100
+
+    assert rolling["maxSurge"] == 1
+    assert may_be_away(partitions) >= 1
+    assert may_be_away(spec["replicas"]) == 0, "few: the next one comes before one goes"
+
+
+@pytest.mark.parametrize("overlay", ["overlays/small", "overlays/production"])
+def test_the_brokers_are_in_a_namespace_that_may_be_asked(overlay: str) -> None:
+    """Within our own nothing but what is named may go or come: a broker there would be out of reach."""
+    (settings,) = [one for name, one in every(overlay, "ConfigMap").items() if "settings" in name]
+    host, port = settings["data"]["KAFKA_BOOTSTRAP_SERVERS"].split(":")
+    _, namespace, service = host.split(".")
+    assert (namespace, service) == ("kafka", "svc")
+    _, brokers = every(overlay, "NetworkPolicy")["callstream-names-and-kafka"]["spec"]["egress"]
+    assert int(port) in {one["port"] for one in brokers["ports"]}
+    assert brokers["to"] == [{"namespaceSelector": {"matchLabels": {"callstream.access/kafka": "true"}}}]
 
 
 def test_the_journal_is_a_volume_larger_than_its_limit_and_outlives_its_pod() -> None:
