@@ -109,7 +109,9 @@ async def test_the_proxy_keeps_its_limits_and_passes_the_door_s_answers_on(tmp_p
         assert (await post(url + EVENT, trusted)).status_code == 401
         assert (await post(url + EVENT, trusted, headers=secret)).json()["status"] == "accepted"
         assert (await post(url + EVENT, trusted, headers=secret, content=b"x" * 70_000, json=None)).status_code == 413
-        assert (await post(url + "/metrics", trusted)).status_code == 404
+        for inside in ("/metrics", "/webhook/3cx/health", "/webhook/3cx/%68ealth", "/webhook/3cx//health"):
+            async with httpx.AsyncClient(verify=trusted) as client:
+                assert (await client.get(url + inside)).status_code == 404
         async with httpx.AsyncClient(verify=trusted) as client:
             many = await asyncio.gather(*(client.post(url + EVENT, json=start(), headers=secret) for _ in range(50)))
         assert {one.status_code for one in many} == {202}
