@@ -57,9 +57,9 @@ class ContainerBroker:
         data.chmod(0o777)  # the image runs as a user of its own
         self._port = self._port or free_port()
         self._say(f"starting {IMAGE} on {self.bootstrap_servers}")
-        container = (
-            DockerContainer(IMAGE).with_bind_ports(9092, self._port).with_volume_mapping(str(data), INSIDE, "rw")
-        )
+        container = DockerContainer(IMAGE).with_volume_mapping(str(data), INSIDE, "rw")
+        # With an address, which `with_bind_ports` does not take: without one the engine listens on every interface.
+        container.ports["9092"] = (HOST, self._port)  # type: ignore[assignment]
         for name, value in self._environment().items():
             container = container.with_env(name, value)
         try:
