@@ -9,6 +9,7 @@ import yaml
 from events.settings import Settings
 from ingest.polling.settings import PollSettings
 from ingest.settings import IngestSettings
+from processors.replay import target_settings
 from processors.settings import ProcessorsSettings
 from projections.settings import ProjectionsSettings
 
@@ -39,6 +40,24 @@ def test_every_variable_of_our_services_is_a_setting_of_theirs() -> None:
 def test_the_example_names_what_the_file_asks_for_and_nothing_else() -> None:
     asked = set(re.findall(r"\$\{(\w+)", TEXT))
     assert asked - IMAGES - OF_EXPERTS == set(EXAMPLE) - {"COMPOSE_PROJECT_NAME"}
+
+
+def test_a_replayed_set_is_worked_on_as_the_replay_says_and_ingest_stays_with_the_live_one() -> None:
+    replayed = yaml.safe_load((DEPLOY / "compose.replayed.yaml").read_text("utf-8"))["services"]
+    assert set(replayed) == {"processors", "projections"}
+    settings = target_settings(ProcessorsSettings(), "PREFIX")
+    told = {
+        name: {key: re.sub(r"\$\{REPLAYED_PREFIX[^}]*\}", "PREFIX", value) for key, value in one["environment"].items()}
+        for name, one in replayed.items()
+    }
+    for name, environment in told.items():
+        assert set(environment) <= {field.upper() for field in OURS[name].model_fields}
+        assert environment["KAFKA_TOPIC_PREFIX"] == settings.kafka_topic_prefix
+        assert environment["KAFKA_WEBHOOKS_PREFIX"] == SERVICES["ingest"]["environment"]["KAFKA_TOPIC_PREFIX"]
+    assert told["processors"]["PROCESSORS_APPLICATION"] == settings.processors_application
+    assert told["projections"]["PROJECTIONS_APPLICATION"] == "callstream-projections-PREFIX"
+    live = SERVICES["projections"]["environment"]["PROJECTIONS_DATABASE_URL"]
+    assert told["projections"]["PROJECTIONS_DATABASE_URL"] == f"{live}-PREFIX"
 
 
 def test_nothing_starts_without_its_secrets_and_the_example_gives_none_away() -> None:
