@@ -64,9 +64,41 @@ def started(chance: Random, number: int, pbx: str, run: str) -> CallStarted:
     return CallStarted(**_told(session, Reason.STARTED, session.first_received_at, (cause,)))
 
 
+def of_any_kind(chance: Random, before: CallStarted) -> CallStarted:
+    """The same call, of any direction, with null wherever the contract allows it and a chance wants it."""
+
+    def perhaps(value: str | None) -> str | None:
+        return value if chance.random() < 0.5 else None  # noqa: PLR2004 - half
+
+    session = before.session
+    caller, callee, begins = perhaps(session.caller), perhaps(session.callee), perhaps("known")
+    agent = Agent(extension=perhaps(session.agent.extension), email=perhaps("agent@company.com"))
+    shown = session.model_copy(
+        update={
+            "agent": agent,
+            "direction": chance.choice(list(Direction)),
+            "caller": caller,
+            "caller_e164": caller and perhaps(session.caller_e164),
+            "callee": callee,
+            "callee_e164": callee and perhaps(session.callee_e164),
+            "started_at": session.started_at if begins else None,
+            "started_at_source": StartedAtSource.REPORTED if begins else StartedAtSource.UNKNOWN,
+        }
+    )
+    return before.model_copy(update={"session": shown})
+
+
 def ended(before: CallEvent, talked_s: int, revision: int | None = None) -> CallEnded:
     """The reported end; `revision`: another than the next."""
     session = _with_end(before, talked_s, revision)
+    return CallEnded(**_told(session, Reason.END_MATCHED_BY_PARTY, _received(session), _causes(before, session)))
+
+
+def untaken(before: CallEvent) -> CallEnded:
+    """The reported end of a call that nobody took, or of one of which nobody said that it was taken."""
+    outcomes = {Direction.INBOUND: Outcome.MISSED, Direction.OUTBOUND: Outcome.NOT_ANSWERED}
+    outcome = outcomes.get(before.session.direction, Outcome.UNKNOWN)
+    session = _with_end(before, 0, None).model_copy(update={"outcome": outcome, "duration_s": None})
     return CallEnded(**_told(session, Reason.END_MATCHED_BY_PARTY, _received(session), _causes(before, session)))
 
 
@@ -98,17 +130,18 @@ def corrected(before: CallEvent, talked_s: int, revision: int | None = None) -> 
 
 
 def _with_end(before: CallEvent, talked_s: int, revision: int | None) -> Session:
-    began = before.session.started_at or BEGIN
+    began = before.session.started_at
+    ends = (began or before.session.first_received_at) + timedelta(seconds=talked_s + 5)
     return before.session.model_copy(
         update={
             "status": Status.ENDED,
             "outcome": Outcome.ANSWERED,
-            "ended_at": began + timedelta(seconds=talked_s + 5),
+            "ended_at": ends,
             "ended_at_source": EndedAtSource.REPORTED,
             "ended_between": None,
             "end_reason": EndReason.RELEASED,
             "duration_s": talked_s,
-            "span_s": talked_s + 5,
+            "span_s": None if began is None else talked_s + 5,
             "revision": revision or before.revision + 1,
         }
     )

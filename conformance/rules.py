@@ -14,6 +14,7 @@ class Rule(StrEnum):
     REPEATS = "repeats"
     REVISION_GAPS = "revision_gaps"
     COMMITTED_ONLY = "committed_only"
+    VALUES = "values"
     PROGRESS = "progress"
     UNKNOWN_FIELDS = "unknown_fields"
     UNKNOWN_TYPES = "unknown_types"
@@ -27,8 +28,9 @@ SAYS: Final = MappingProxyType(
         Rule.REPEATS: "an event that comes twice counts once",
         Rule.REVISION_GAPS: "a revision counts though the ones before it never came",
         Rule.COMMITTED_ONLY: "what an aborted transaction wrote is not seen (isolation.level=read_committed)",
+        Rule.VALUES: "every direction and outcome counts, and null wherever nothing is known",
         Rule.PROGRESS: "threecx.feed.progress is no session, and its key may be null",
-        Rule.UNKNOWN_FIELDS: "fields, headers and reasons that are not known are ignored",
+        Rule.UNKNOWN_FIELDS: "fields, headers and values of reason and end_reason that are not known are ignored",
         Rule.UNKNOWN_TYPES: "events of types that are not known are skipped, whatever they hold",
     }
 )
