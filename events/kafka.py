@@ -268,6 +268,20 @@ async def ends_before(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: in
     return end < offset
 
 
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, whatever state it is in.
+
+    aiokafka cancels its fetches and awaits them: one that waits before it tries again answers with its cancellation,
+    as if we were cancelled, and the connections stay open (measured with 0.14, on a broker that was killed).
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        await consumer._client.close()  # noqa: SLF001 - there is no public way
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+
+
 async def discard(producer: AIOKafkaProducer) -> None:
     """Let go of a producer, whatever state it is in: aiokafka has no close that cannot hang. Raises nothing of Kafka.
 

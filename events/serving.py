@@ -60,8 +60,12 @@ async def _until_stopped(main: Callable[[SettingsT], Awaitable[None]], settings:
     loop.set_exception_handler(logs.mishap_of_loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         await task
+    except asyncio.CancelledError as error:
+        if not task.cancelling():  # who watches over it must see that nobody asked for the end, and start it again
+            log.error("ended though nobody asked for it", **logs.place_of(error))  # noqa: TRY400 - by its place
+            sys.exit(GAVE_UP)
 
 
 def ensure_data_dir(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from events.kafka import KafkaSettings, committed_reader, partition_count
+from events.kafka import KafkaSettings, committed_reader, partition_count, stop_consumer
 from events.progress import Progress
 from events.settings import ConfigurationError
 from events.topics import TopicSet
@@ -83,9 +83,9 @@ async def _opened(settings: KafkaSettings, topic: str, stack: AsyncExitStack) ->
         await everything.start()
         begins, ends = await everything.beginning_offsets(places), await everything.end_offsets(places)
     finally:
-        await everything.stop()
+        await stop_consumer(everything)
     consumer = AIOKafkaConsumer(**committed_reader(settings), group_id=None)
-    stack.push_async_callback(consumer.stop)
+    stack.push_async_callback(stop_consumer, consumer)
     await consumer.start()
     return _Reader(consumer, topic, begins, ends)
 

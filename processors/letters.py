@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from events import dead_letters
 from events.envelope import EnvelopeError
-from events.kafka import KafkaSettings, committed_reader, forwarder_producer, partition_count
+from events.kafka import KafkaSettings, committed_reader, forwarder_producer, partition_count, stop_consumer
 from events.progress import Progress
 from events.settings import ConfigurationError
 
@@ -170,7 +170,7 @@ async def _reading(
             f" ({type(error).__name__}); start it, or name another"
         ) from None
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def _records(

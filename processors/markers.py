@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from events.kafka import committed_reader
+from events.kafka import committed_reader, stop_consumer
 from processors.settings import ProcessorsSettings
 from processors.torn import End, end_of
 
@@ -39,7 +39,7 @@ class Reader:
 
     async def __aexit__(self, *_: object) -> None:
         """Let go of it."""
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
 
 async def undecided(settings: ProcessorsSettings, partition: int) -> dict[str, Span]:

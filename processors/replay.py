@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from events import topics
-from events.kafka import committed_reader, ensure_topics, partition_count
+from events.kafka import committed_reader, ensure_topics, partition_count, stop_consumer
 from events.memory import collect_garbage_seldom
 from events.pbx import Pbx, pbxs_of
 from events.progress import Progress, span
@@ -152,7 +152,7 @@ async def _refuse_if_written(target: ProcessorsSettings, numbers: Sequence[int])
         await consumer.start()
         ends = await consumer.end_offsets(places)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     for place in places:
         if ends[place]:
             raise ConfigurationError(
@@ -168,7 +168,7 @@ async def _parts(target: ProcessorsSettings, numbers: Sequence[int]) -> Sequence
         await consumer.start()
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     return [Part(place.partition, begins[place], ends[place]) for place in places]
 
 
@@ -268,7 +268,7 @@ class _PartReplay:
         finally:
             if under_way is not None:  # also when cancelled: the transaction at hand is finished first
                 await asyncio.wait({under_way})
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _commit(self, transactions: Transactions, batch: Batch) -> None:
         await transactions.commit(batch)

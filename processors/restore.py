@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from events.kafka import committed_reader
+from events.kafka import committed_reader, stop_consumer
 from events.pbx import Pbx
 from processors.settings import ProcessorsSettings
 from processors.task import Task
@@ -45,7 +45,7 @@ async def restored_task(settings: ProcessorsSettings, pbxs: Mapping[str, Pbx], p
                 await asyncio.sleep(0)
             task.restore_all(fetched.get(changelog, ()))
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     for _ in task.taking_in():
         await asyncio.sleep(0)
     return task

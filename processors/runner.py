@@ -13,7 +13,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from events.kafka import committed_reader, give_up_place, patience
+from events.kafka import committed_reader, give_up_place, patience, stop_consumer
 from events.metrics import Metrics
 from events.pbx import Pbx
 from events.tracing import Tracing
@@ -98,12 +98,12 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             give_up_place(self._consumer)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await self._consumer.stop()
+                    await stop_consumer(self._consumer)
             await self._release(list(self._owners))
 
     async def close(self) -> None:
         """Let go of the consumer, whether it ever ran or not."""
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Pause first: records of a partition must not come before its state is there."""

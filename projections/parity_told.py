@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from events.kafka import committed_reader, partition_count
+from events.kafka import committed_reader, partition_count, stop_consumer
 from events.progress import Progress
 from events.settings import ConfigurationError
 from projections.parity import NUMBER_DIGITS_MIN, Parity, compare, distribution
@@ -70,7 +70,7 @@ async def _observations(settings: ProjectionsSettings, asked: Asked) -> AsyncIte
             async for one in _of_partition(consumer, TopicPartition(topic, number), asked):
                 yield one
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def _of_partition(

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from events.kafka import committed_reader, partition_count
+from events.kafka import committed_reader, partition_count, stop_consumer
 from events.metrics import Metrics
 from projections.parity import Parity, Session, compare
 from projections.parity_sources import AROUND, observation, sessions_between
@@ -112,7 +112,7 @@ class ParityWatch:
                     await self.compare(datetime.now(UTC))
                     due_s = time.monotonic() + PERIOD_S
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _seek(self, consumer: AIOKafkaConsumer, places: list[TopicPartition]) -> Mapping[TopicPartition, int]:
         """To the window's beginning; gives where each partition ends now."""

@@ -7,7 +7,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from events.kafka import KafkaSettings, committed_reader
+from events.kafka import KafkaSettings, committed_reader, stop_consumer
 from projections.records import Place, Raw
 
 READ_TIMEOUT_S: Final = 5.0
@@ -39,7 +39,7 @@ class RawWebhooks:
         except (KafkaError, OSError, TimeoutError) as error:
             raise UnreachableError(type(error).__name__) from error
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _read(self, consumer: AIOKafkaConsumer, places: Sequence[Place]) -> list[Raw | None]:
         topic = self._settings.topic_set.webhooks

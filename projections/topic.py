@@ -7,7 +7,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from events.kafka import committed_reader
+from events.kafka import committed_reader, stop_consumer
 from projections.settings import ProjectionsSettings
 
 FETCH_TIMEOUT_MS: Final = 500
@@ -64,4 +64,4 @@ async def open_topic(settings: ProjectionsSettings) -> AsyncIterator[Topic]:
         await topic.look(settings.kafka_topic_partitions)
         yield topic
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)

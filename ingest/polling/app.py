@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from events import topics
 from events.away import Reminder
-from events.kafka import committed_reader, ensure_topics, patience
+from events.kafka import committed_reader, ensure_topics, patience, stop_consumer
 from events.metrics import Metrics
 from events.serving import exposition, listen, serving
 from ingest.polling.config import Config
@@ -96,7 +96,7 @@ class Pollers(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ship
             await self._stop(list(self._running))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GRACE_S):
-                    await consumer.stop()
+                    await stop_consumer(consumer)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """The lease of these partitions' PBXs is ours."""

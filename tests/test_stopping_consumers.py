@@ -1,0 +1,53 @@
+"""What is cancelled when nobody asked for it: aiokafka's consumers at their end, and a service that awaits such."""
+
+import subprocess
+import sys
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from deploy.local.brokers import AnyBroker
+from events.kafka import KafkaSettings, committed_reader, ensure_topics, stop_consumer
+from tests.waiting import eventually
+
+CANCELLED = """
+import asyncio
+from events.serving import run
+from processors.settings import ProcessorsSettings
+
+async def main(_settings):
+    never = asyncio.get_running_loop().create_future()
+    never.cancel()
+    await never
+
+run("processors", ProcessorsSettings, main)
+"""
+
+
+async def test_a_consumer_whose_fetch_waits_for_a_killed_broker_stops_and_cancels_nobody(
+    own_broker: AnyBroker, topic_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka = KafkaSettings(
+        kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topic_prefix=topic_prefix, kafka_topic_partitions=1
+    )
+    await ensure_topics(kafka)
+    options = committed_reader(kafka) | {"retry_backoff_ms": 60_000}
+    consumer = AIOKafkaConsumer(**options, group_id=None)
+    await consumer.start()
+    consumer.assign([TopicPartition(kafka.topic_set.webhooks, 0)])
+    await consumer.getmany(timeout_ms=100)
+
+    own_broker.kill()
+
+    async def waits_to_try_again() -> bool:
+        return "Failed fetch messages" in caplog.text
+
+    await eventually(waits_to_try_again)
+    await stop_consumer(consumer)
+    assert not consumer._client._conns
+
+
+def test_a_service_that_ends_though_nobody_asked_for_it_says_so_by_its_exit_status() -> None:
+    ended = subprocess.run([sys.executable, "-c", CANCELLED], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "ended though nobody asked for it" in ended.stderr
