@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from conformance.stream import Stream, Transaction, partition_of
-from events.kafka import KafkaSettings, committed_reader, connection, transactional_producer
+from events.kafka import KafkaSettings, committed_reader, connection, stop_consumer, transactional_producer
 from events.settings import ConfigurationError
 
 POLL_S: Final = 0.05
@@ -87,4 +87,4 @@ async def _ends(settings: KafkaSettings, topic: str, partitions: int, isolation:
         ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(partitions)])
         return [int(ends[one]) for one in sorted(ends)]
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)

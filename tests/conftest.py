@@ -83,13 +83,8 @@ async def kafka(bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
 @pytest.fixture
 async def system(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[System]:
     """Everything, ready, to be killed and started again."""
-    running = System(kafka, tmp_path)
-    running.start()
-    try:
-        await running.ready()
+    async with System(kafka, tmp_path) as running:
         yield running
-    finally:
-        running.kill()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -107,13 +102,8 @@ async def shared_system(bootstrap_servers: str, tmp_path_factory: pytest.TempPat
     config.write_text("".join(f'[pbx.{site}]\ntimezone = "{zone}"\n' for site in SITES))
     # The suite may take longer than a PBX may be quiet: one whose test comes late has sent nothing yet.
     patient = {"PROJECTIONS_FEED_QUIET_S": "86400"}
-    running = System(settings, folder, PBX_CONFIG=str(config), PROJECTIONS_TARGETS=TARGETS, **patient)
-    running.start()
-    try:
-        await running.ready()
+    async with System(settings, folder, PBX_CONFIG=str(config), PROJECTIONS_TARGETS=TARGETS, **patient) as running:
         yield running
-    finally:
-        running.kill()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -187,6 +187,20 @@ class System:
             **environment,
         }
         self.services: dict[str, Service] = {}
+
+    async def __aenter__(self) -> Self:
+        """All three services, ready."""
+        self.start()
+        try:
+            await self.ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End all, whatever state they are in."""
+        self.kill()
 
     @property
     def door(self) -> str:

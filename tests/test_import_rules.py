@@ -83,6 +83,7 @@ PURE = {
     *("unicodedata", "urllib", "zlib", "zoneinfo", "orjson", "phonenumbers", "pydantic", "typing_extensions"),
 }
 CLOCKS = re.compile(r"\b(now|utcnow|today|time_ns|monotonic|perf_counter|getrandbits|uuid4|urandom)\(")
+BARE_STOP = re.compile(r"\bconsumer\.stop\b")
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 420
 
@@ -125,6 +126,11 @@ def test_a_deciding_file_imports_only_deciding_files_of_ours(path: str) -> None:
         is_package = (ROOT / node.module.replace(".", "/")).is_dir()
         names = [f"{node.module}.{name.name}" for name in node.names] if is_package else [node.module]
         assert set(names) <= allowed, f"{path} imports {set(names) - allowed}"
+
+
+@pytest.mark.parametrize("path", sources("ingest", "processors", "projections", "conformance"))
+def test_consumers_are_stopped_by_what_keeps_their_cancellation_to_themselves(path: str) -> None:
+    assert not BARE_STOP.search((ROOT / path).read_text("utf-8")), f"{path}: see events.kafka.stop_consumer"
 
 
 @pytest.mark.parametrize("path", sources(*OURS))

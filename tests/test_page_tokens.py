@@ -20,13 +20,8 @@ PAGES = ("/", "/calls", "/parity")
 @pytest.fixture
 async def guarded(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[System]:
     """Everything, ready; the API wants a token."""
-    running = System(kafka, tmp_path, PROJECTIONS_API_TOKENS=TOKEN)
-    running.start()
-    try:
-        await running.ready()
+    async with System(kafka, tmp_path, PROJECTIONS_API_TOKENS=TOKEN) as running:
         yield running
-    finally:
-        running.kill()
 
 
 async def test_after_a_token_was_typed_the_pages_of_the_log_turn_both_ways(guarded: System) -> None:

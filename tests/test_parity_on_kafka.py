@@ -44,13 +44,8 @@ async def run_parity(kafka: KafkaSettings, folder: Path, *arguments: str) -> tup
 @pytest_asyncio.fixture
 async def system(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[System]:
     """Everything, ready, with a short grace."""
-    running = System(kafka, tmp_path, PROCESSORS_ABSENCE_GRACE_S="1")
-    running.start()
-    try:
-        await running.ready()
+    async with System(kafka, tmp_path, PROCESSORS_ABSENCE_GRACE_S="1") as running:
         yield running
-    finally:
-        running.kill()
 
 
 @pytest.mark.timeout(240)
