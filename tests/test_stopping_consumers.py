@@ -31,11 +31,12 @@ async def test_a_consumer_whose_fetch_waits_for_a_killed_broker_stops_and_cancel
         kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topic_prefix=topic_prefix, kafka_topic_partitions=1
     )
     await ensure_topics(kafka)
-    options = committed_reader(kafka) | {"retry_backoff_ms": 60_000}
-    consumer = AIOKafkaConsumer(**options, group_id=None)
+    consumer = AIOKafkaConsumer(**committed_reader(kafka), group_id=None)
     await consumer.start()
-    consumer.assign([TopicPartition(kafka.topic_set.webhooks, 0)])
-    await consumer.getmany(timeout_ms=100)
+    partition = TopicPartition(kafka.topic_set.webhooks, 0)
+    consumer.assign([partition])
+    await consumer.position(partition)  # a partition just made may have no leader at first: that is tried again soon
+    consumer._fetcher._retry_backoff = 60.0
 
     own_broker.kill()
 
