@@ -45,4 +45,6 @@ async def _until_signalled(work: Awaitable[int]) -> int:
     try:
         return await task
     except asyncio.CancelledError:
+        if not caught:  # cancelled by something within: its place is what tells
+            raise
         return SIGNAL_BASE + caught[0]

@@ -12,6 +12,7 @@ from tests.waiting import eventually
 
 CANCELLED = """
 import asyncio
+from events.commands import run_command
 from events.serving import run
 from processors.settings import ProcessorsSettings
 
@@ -20,7 +21,6 @@ async def main(_settings):
     never.cancel()
     await never
 
-run("processors", ProcessorsSettings, main)
 """
 
 
@@ -49,6 +49,17 @@ async def test_a_consumer_whose_fetch_waits_for_a_killed_broker_stops_and_cancel
 
 
 def test_a_service_that_ends_though_nobody_asked_for_it_says_so_by_its_exit_status() -> None:
-    ended = subprocess.run([sys.executable, "-c", CANCELLED], capture_output=True, text=True, check=False)
+    ended = _run(CANCELLED + 'run("processors", ProcessorsSettings, main)')
     assert ended.returncode == 1, ended.stderr
     assert "ended though nobody asked for it" in ended.stderr
+
+
+def test_a_command_that_is_cancelled_from_within_says_where() -> None:
+    ended = _run(CANCELLED + 'run_command("processors", "replay", ProcessorsSettings, main)')
+    assert ended.returncode == 1, ended.stderr
+    assert "error=CancelledError" in ended.stderr
+    assert "main:10" in ended.stderr
+
+
+def _run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
