@@ -15,8 +15,10 @@ from typing import Any, Final
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts, create_conn
 from aiokafka.errors import (
+    CoordinatorNotAvailableError,
     KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
@@ -60,6 +62,27 @@ def _or_break(send: Callable[..., Any]) -> Callable[..., Any]:
     return sending
 
 
+def _or_ask_again(lookup: Callable[..., Any]) -> Callable[..., Any]:
+    """The search for a coordinator, which raises what its callers try again after while no broker is known.
+
+    A broker that came back, or was frozen, names none until the controller has heard from it. aiokafka asserts that one
+    is known: processors ended by it, and a group's coordination. The client's only connection is then the one that it
+    began with; when that is gone it begins again.
+    """
+
+    @wraps(lookup)
+    async def looking_up(client: AIOKafkaClient, *arguments: Any) -> Any:
+        if client.get_random_node() is None:
+            first = client._conns.get(("bootstrap", ConnectionGroup.DEFAULT))  # noqa: SLF001 - there is no public way
+            if first is None or not first.connected():
+                await client.bootstrap()
+            raise CoordinatorNotAvailableError("no broker is known yet")
+        return await lookup(client, *arguments)
+
+    return looking_up
+
+
+AIOKafkaClient.coordinator_lookup = _or_ask_again(AIOKafkaClient.coordinator_lookup)
 AIOKafkaConnection.send = _or_break(AIOKafkaConnection.send)
 AIOKafkaConnection._send_sasl_token = _or_break(AIOKafkaConnection._send_sasl_token)  # noqa: SLF001 - while it logs in
 

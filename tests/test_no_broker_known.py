@@ -1,0 +1,87 @@
+"""A broker that is there and names none, itself neither: the controller has not heard from it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
+
+from deploy.local.broker import Broker
+from events.kafka import committed_reader, ensure_topics, stop_consumer
+from processors.settings import ProcessorsSettings
+from processors.transaction import Transactions
+from tests.waiting import eventually
+
+
+class Unheard(Broker):
+    """Of every six seconds the controller does not count on it for five, as after a freeze."""
+
+    def _addresses(self, controller_port: int) -> dict[str, str]:
+        return {
+            **super()._addresses(controller_port),
+            "broker.session.timeout.ms": "1000",
+            "broker.heartbeat.interval.ms": "6000",
+        }
+
+
+@pytest.fixture
+def unheard(tmp_path: Path) -> Iterator[Broker]:
+    broker = Unheard(tmp_path)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+async def test_whoever_starts_while_no_broker_is_known_waits_until_one_is(unheard: Broker, topic_prefix: str) -> None:
+    settings = ProcessorsSettings(
+        kafka_bootstrap_servers=unheard.bootstrap_servers, kafka_topic_prefix=topic_prefix, kafka_topic_partitions=1
+    )
+    await ensure_topics(settings)
+
+    async def names_none() -> bool:
+        client = AIOKafkaClient(bootstrap_servers=unheard.bootstrap_servers)
+        try:
+            await client.bootstrap()
+            return client.get_random_node() is None
+        finally:
+            await client.close()
+
+    async def transactions() -> None:
+        mine = Transactions(settings, 0)
+        try:
+            await mine.start()
+        finally:
+            await mine.discard()
+
+    async def group() -> None:
+        consumer = AIOKafkaConsumer(settings.topic_set.webhooks, **committed_reader(settings), group_id="a group")
+        try:
+            await consumer.start()
+            await eventually(lambda: asyncio.sleep(0, bool(consumer.assignment())))
+        finally:
+            await stop_consumer(consumer)
+
+    async def first_connection_lost() -> None:
+        client = AIOKafkaClient(bootstrap_servers=unheard.bootstrap_servers)
+        try:
+            await client.bootstrap()
+            await client._conns["bootstrap", ConnectionGroup.DEFAULT].close()
+
+            async def found() -> bool:
+                with suppress(CoordinatorNotAvailableError, KafkaConnectionError):
+                    return bool(await client.coordinator_lookup(CoordinationType.GROUP, "a group") == 1)
+                await client.force_metadata_update()
+                return False
+
+            await eventually(found)
+        finally:
+            await client.close()
+
+    await eventually(names_none)
+    await asyncio.gather(transactions(), group(), first_connection_lost())
