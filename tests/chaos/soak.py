@@ -63,6 +63,8 @@ class Watch:
         for name, pid in self.pids().items():
             with contextlib.suppress(OSError):
                 pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+                if not pages:  # it has ended, and was not awaited yet
+                    continue
                 files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
                 self.samples[name].append(Sample(time.monotonic(), pid, pages * PAGE_BYTES / 2**20, files))
         with contextlib.suppress(OSError):
