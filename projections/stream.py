@@ -96,6 +96,7 @@ class Stream:
         self._left_at_s = -RESUME_S
         self._news = asyncio.Event()
         self._woken_at_s = 0.0
+        self._woken_for = 0
         self._next_wake: asyncio.TimerHandle | None = None
 
     @property
@@ -181,7 +182,7 @@ class Stream:
                 newest = self._number
                 while piece := self._take(client, role):
                     yield piece
-                    if self._taken.get(client, -1) >= newest:
+                    if self._taken.get(client, -1) >= max(newest, self._woken_for):
                         break  # what came meanwhile is for the next time that all are woken
                 if client not in self._taken:
                     return
@@ -242,7 +243,11 @@ class Stream:
         self._next_wake = asyncio.get_running_loop().call_at(at_s, self._wake)
 
     def _wake(self) -> None:
-        """Wake all who listen: with something for them, else to keep their connections alive."""
+        """Wake all who listen: with something for them, else to keep their connections alive.
+
+        Who is just being written to does not hear of it, and goes on up to what they were woken for.
+        """
+        self._woken_for = self._number
         if self._next_wake is not None:
             self._next_wake.cancel()
             self._next_wake = None

@@ -170,6 +170,17 @@ async def test_who_resumes_and_does_not_read_is_sent_away_when_that_is_let_go_of
     assert name == "snapshot"
 
 
+async def test_what_others_are_woken_for_while_a_client_is_written_to_waits_for_no_later_change() -> None:
+    stream = stream_of()
+    messages = await stream.subscribe(None, picture)
+    await told(messages, 1)
+    stream.publish("change", {"n": 0})
+    await told(messages, 1)  # it is being sent that from now on
+    stream.publish("change", {"n": 1})
+    await asyncio.sleep(0.1)
+    assert [data["n"] for _, _, data in await told(messages, 1)] == [1]
+
+
 async def test_who_resumes_after_more_than_may_wait_for_a_client_is_sent_all_of_it_and_what_comes_then() -> None:
     stream = stream_of()
     for number in range(QUEUE_MAX * 2):
