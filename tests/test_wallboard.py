@@ -83,6 +83,7 @@ async def test_an_agent_changes_within_a_second_of_the_webhook(shared_system: Sy
                 took_s.append(time.monotonic() - began)
         assert statistics.median(took_s) < 1, took_s
         await expect(page.locator("#last tr")).to_have_count(5)
+        await expect(card(page, site, "201")).to_contain_text(re.compile(r"50001(0 calls|1 call) · "))  # 0: a new day
 
 
 async def test_a_broken_line_is_shown_and_nothing_is_missed(shared_system: System, site: str) -> None:

@@ -64,7 +64,7 @@ function drawAgent(card, agent, feed) {
     showIcon(other.firstElementChild, call.direction, words.directions[call.direction] ?? call.direction);
     put(other.lastElementChild, party(call) + (agent.calls.length > 1 ? " +" + (agent.calls.length - 1) : ""));
   }
-  put(today, amount("calls", agent.today.calls) + " " + words.callsToday + " · " + amount("talk_s", agent.today.talk_s));
+  put(today, words.found(amount("calls", agent.today.calls)) + " · " + amount("talk_s", agent.today.talk_s));
   const rows = new URLSearchParams({ pbx: agent.pbx, agent: agent.extension, day: agent.today.day });
   attribute(today, "href", withScreen("/calls?" + rows));
 }

@@ -24,7 +24,7 @@ export const de = {
   recording: "anhören", why: "warum?", withheld: "unterdrückt", noAgent: "kein Agent",
   inferred: "Das Ende wurde nicht gemeldet, es ist erschlossen",
   inferredLeftOut: "nur gemeldete Enden",
-  callsToday: "Anrufe", talkToday: "Gesprächszeit", more: "weitere",
+  talkToday: "Gesprächszeit", more: "weitere",
   agent: "Agent", party: "Gegenseite", direction: "Richtung", running: "Dauer", began: "Beginn", talk: "Gespräch",
   outcome: "Ergebnis", rec: "Aufnahme", caller: "Anrufer", callee: "Angerufen",
   tokenAsked: "Dieser Server verlangt ein Zugriffstoken, oder ein anderes als diese Seite hat; neuer Versuch …", token: "Zugriffstoken", save: "Speichern",

@@ -23,7 +23,7 @@ export const en = {
   recording: "listen", why: "why?", withheld: "withheld", noAgent: "no agent",
   inferred: "The end was not reported; it was inferred",
   inferredLeftOut: "reported ends only",
-  callsToday: "calls", talkToday: "talk time", more: "more",
+  talkToday: "talk time", more: "more",
   agent: "Agent", party: "Party", direction: "Direction", running: "Running", began: "Began", talk: "Talk",
   outcome: "Outcome", rec: "Recording", caller: "Caller", callee: "Called",
   tokenAsked: "This server wants an access token, or another one than this page has; trying again …", token: "Access token", save: "Save",

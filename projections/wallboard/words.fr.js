@@ -24,7 +24,7 @@ export const fr = {
   recording: "écouter", why: "pourquoi ?", withheld: "masqué", noAgent: "sans agent",
   inferred: "La fin n’a pas été annoncée, elle est déduite",
   inferredLeftOut: "fins annoncées seules",
-  callsToday: "appels", talkToday: "temps de parole", more: "de plus",
+  talkToday: "temps de parole", more: "de plus",
   agent: "Agent", party: "Correspondant", direction: "Sens", running: "Durée", began: "Début", talk: "Parole",
   outcome: "Résultat", rec: "Enregistrement", caller: "Appelant", callee: "Appelé",
   tokenAsked: "Ce serveur demande un jeton d’accès, ou un autre que celui de cette page ; nouvel essai …", token: "Jeton d’accès", save: "Enregistrer",
