@@ -105,7 +105,8 @@ class Cluster:
 
     async def start(self) -> None:
         """Format and start every node, and the proxies."""
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Never with "-" at its beginning: Kafka's tool takes that for an option.
+        cluster_id = "C" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         voters = {node.number: node.controller_port for node in self.nodes}
         for node in self.nodes:
             node.prepare(cluster_id, voters)

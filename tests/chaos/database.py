@@ -6,6 +6,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 
 from deploy.local.broker import HOST, die_with_parent, free_port
 from tests import postgres
+from tests.waiting import POLL_S
+
+GONE_TIMEOUT_S = 10.0
 
 
 class Database:
@@ -85,12 +89,26 @@ class Database:
         """All of its processes at once, without a word."""
         if self._process is None or self._process.poll() is not None:
             return
+        self._process.send_signal(signal.SIGSTOP)  # else it may have one more child than are seen
         _, *children = self.pids()
         self._process.kill()
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         self._process.wait()
+        # Who is killed has its files open until it is gone, which nobody but init is told of.
+        deadline = time.monotonic() + GONE_TIMEOUT_S
+        while any(map(_is_alive, children)):
+            if time.monotonic() > deadline:
+                raise TimeoutError("PostgreSQL's processes do not go")
+            time.sleep(POLL_S)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
 
 
 def _processes() -> Iterator[tuple[int, int]]:
