@@ -1,6 +1,7 @@
 """The campaign of fault runs: what is due next, and what its table counts."""
 
-from tests.chaos.campaign import NO_VERDICT, Result, Row, due, table
+from tests.chaos import campaign
+from tests.chaos.campaign import NO_VERDICT, ROOT, Result, Row, due, results_in, table
 
 ROWS = (Row("kills", ("kill",), 5, 3), Row("freezes", ("freeze",), 2, 2))
 
@@ -33,10 +34,23 @@ def test_a_run_that_was_red_stays_in_the_table_and_its_violations_are_counted() 
         "kill: not caught up",
     ]
     lines = table(ROWS, [made("kills", [1.0, 2.0, 9.0]), made("kills", [3.0, 4.0], red)])
-    assert len(lines) == 3, "no line for what was not made"
+    assert len(lines) == 3, "no line for what was not made, and none for all where there is one"
     assert (
         "| kills | 5, 5 | 1, 1, 1 of 2,000 requests, 4,000 events (1 of 2 runs red) | 3.0 / 9.0 / 9.0 s |" in lines[2]
     )
+
+
+def test_the_last_line_is_of_all() -> None:
+    lines = table(ROWS, [made("kills", [1.0, 9.0]), made("freezes", [3.0, 4.0], ["kill: not caught up"])])
+    assert (
+        "| all of these | 4, 7 | 0, 0, 1 of 2,000 requests, 4,000 events (1 of 2 runs red) | 3.5 / 9.0 / 9.0 s |"
+        in lines[-1]
+    )
+
+
+def test_the_readme_has_the_table_of_what_was_made() -> None:
+    wanted = table(campaign.ROWS, results_in(campaign.RESULTS))
+    assert "\n".join(wanted) in (ROOT / "README.md").read_text(), "put there what python -m tests.chaos.campaign prints"
 
 
 def test_a_run_without_a_verdict_is_red_made_nothing_and_holds_nobody_up() -> None:
@@ -45,4 +59,5 @@ def test_a_run_without_a_verdict_is_red_made_nothing_and_holds_nobody_up() -> No
     assert (row, faults, number) == (ROWS[1], 2, 0)
     row, faults, number = due(ROWS, [nothing, made("freezes", [1.0, 1.0])]) or (None, 0, 0)
     assert (row, faults, number) == (ROWS[0], 3, 1), "with another seed"
-    assert "| 0, 5 | 0, 0, 1 of 0 requests, 0 events (1 of 1 runs red) | - | - | 0.0 s |" in table(ROWS, [nothing])[2]
+    line = table(ROWS, [nothing])[2]
+    assert "| 0, 5 | 0, 0, 0 of 0 requests, 0 events (1 more runs came to no verdict) | - | - | 0.0 s |" in line

@@ -127,28 +127,35 @@ def table(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
         "caught up: median, p99, most",
         "with the start of who was killed",
         "slowest answer",
-        "last",
+        "the last run",
     )
-    made_of = {row.name: [one for one in results if one["row"] == row.name] for row in rows}
-    lines = [_line(row, made_of[row.name]) for row in rows if made_of[row.name]]
+    made_of = {row: found for row in rows if (found := [one for one in results if one["row"] == row.name])}
+    lines = [_line(row.name, row.wanted, found, f"`{found[-1]['command']}`") for row, found in made_of.items()]
+    if len(made_of) > 1:
+        every = [one for found in made_of.values() for one in found]
+        lines.append(
+            _line("all of these", sum(row.wanted for row in made_of), every, "`python -m tests.chaos.campaign`")
+        )
     return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines]
 
 
-def _line(row: Row, results: Sequence[Result]) -> str:
+def _line(name: str, wanted: int, results: Sequence[Result], command: str) -> str:
     caught_up = sorted(one for result in results for times in result["recovery_s"].values() for one in times)
-    wrong = [violation.split(": ", 1)[-1] for result in results for violation in result["violations"]]
+    judged = [result for result in results if result["violations"] != NO_VERDICT["violations"]]
+    wrong = [violation.split(": ", 1)[-1] for result in judged for violation in result["violations"]]
     lost = sum(any(word in one for word in LOST) for one in wrong)
     doubled = sum(any(word in one for word in DOUBLED) for one in wrong)
     counts = [result["counts"] for result in results]
     requests, events = (sum(one[name] for one in counts) for name in ("attempts", "session events"))
     with_start = sorted(one for result in results for times in result.get("since_over_s", {}).values() for one in times)
-    red = sum(bool(result["violations"]) for result in results)
+    red, unjudged = sum(bool(result["violations"]) for result in judged), len(results) - len(judged)
     slowest_s = max(result["slowest_answer_s"] for result in results)
     return (
-        f"| {row.name} | {len(caught_up)}, {row.wanted} | {lost}, {doubled}, {len(wrong) - lost - doubled}"
+        f"| {name} | {len(caught_up)}, {wanted} | {lost}, {doubled}, {len(wrong) - lost - doubled}"
         f" of {requests:,} requests, {events:,} events"
-        + (f" ({red} of {len(results)} runs red)" if red else "")
-        + f" | {_spread(caught_up)} | {_spread(with_start)} | {slowest_s:.1f} s | `{results[-1]['command']}` |"
+        + (f" ({red} of {len(judged)} runs red)" if red else "")
+        + (f" ({unjudged} more runs came to no verdict)" if unjudged else "")
+        + f" | {_spread(caught_up)} | {_spread(with_start)} | {slowest_s:.1f} s | {command} |"
     )
 
 
