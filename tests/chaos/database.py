@@ -3,10 +3,10 @@
 import contextlib
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import pytest
 
 from deploy.local.broker import HOST, die_with_parent, free_port
 from tests import postgres
-from tests.waiting import POLL_S
 
 GONE_TIMEOUT_S = 10.0
 
@@ -91,24 +90,27 @@ class Database:
             return
         self._process.send_signal(signal.SIGSTOP)  # else it may have one more child than are seen
         _, *children = self.pids()
-        self._process.kill()
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        self._process.wait()
-        # Who is killed has its files open until it is gone, which nobody but init is told of.
-        deadline = time.monotonic() + GONE_TIMEOUT_S
-        while any(map(_is_alive, children)):
-            if time.monotonic() > deadline:
-                raise TimeoutError("PostgreSQL's processes do not go")
-            time.sleep(POLL_S)
+        with contextlib.ExitStack() as opened:
+            gone = [fd for child in children if (fd := _descriptor_of(child, opened)) is not None]
+            self._process.kill()
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            self._process.wait()
+            # Who is killed has its files open until it is gone, which nobody but init is told of.
+            for fd in gone:
+                if not select.select([fd], [], [], GONE_TIMEOUT_S)[0]:
+                    raise TimeoutError("PostgreSQL's processes do not go")
 
 
-def _is_alive(pid: int) -> bool:
+def _descriptor_of(pid: int, opened: contextlib.ExitStack) -> int | None:
+    """Can be read from when the process is gone; null: it is."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
-    except OSError:
-        return False
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    opened.callback(os.close, fd)
+    return fd
 
 
 def _processes() -> Iterator[tuple[int, int]]:
