@@ -249,7 +249,12 @@ def settings_for(bootstrap_servers: str, prefix: str) -> ProcessorsSettings:
 
 async def make_topics(settings: ProcessorsSettings) -> None:
     """The topics, with a changelog that the broker compacts while the run lasts."""
-    often = {"segment.bytes": str(1024 * 1024), "segment.ms": "15000", "delete.retention.ms": "60000"}
+    often = {
+        "segment.bytes": str(1024 * 1024),
+        "segment.ms": "15000",
+        "delete.retention.ms": "60000",
+        "min.compaction.lag.ms": "0",
+    }
     configs = MappingProxyType({**CHANGELOG.configs, **often})
     await ensure_topics(settings, (Topic(CHANGELOG.suffix, CHANGELOG.holds, configs),))
     await ensure_topics(settings)
