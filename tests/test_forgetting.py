@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from projections.forgetting import Forgotten, entries_of
 from projections.retention import Retention
 from projections.settings import ProjectionsSettings
 from projections.views import Views
-from tests.builders import DID, Log, X, Y, at, end, run, start
+from tests.builders import DID, T0, Log, X, Y, at, end, run, start
 from tests.test_rebuilding import Site
 from tests.test_rebuilding import site as site  # noqa: PLC0414 - a fixture
 from tests.test_views import some_calls, views_of
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 SALT = "00" * 16
 SPELLINGS = (X, "0041 22 555 12 34", "022 555 12 34", "+41 (0)22 555-12-34", "5551234")
 DIGITS = st.text("0123456789", min_size=1, max_size=14)
-LATER_S = 3 * 86_400
+DAY_S = 86_400
 
 
 def test_every_spelling_covers_every_spelling_and_nobody_else() -> None:
@@ -85,7 +86,7 @@ def records_of(log: Log) -> list[InputRecord]:
 
 
 def traffic() -> tuple[list[InputRecord], int, int]:
-    """Calls of two parties; a late correction of each; a call of the first days later. Where these two begin."""
+    """Calls of two parties; a late correction of each; a call of the first after the forgetting. Where these begin."""
     rng, log = random.Random(5), Log()
     for number in range(12):
         party = (X, "022 555 12 34", Y)[number % 3]
@@ -94,7 +95,8 @@ def traffic() -> tuple[list[InputRecord], int, int]:
     early = len(records_of(log))
     log.webhook(400, end("200", X, t=8, duration=5, callId="c0", wav="https://x/late"))
     late = len(records_of(log))
-    log.silence(LATER_S).webhook(LATER_S + 1, start("201", X, t=LATER_S))
+    tomorrow_s = (datetime.now(UTC) - T0) // timedelta(seconds=1) + DAY_S  # `forget` covers what came until it is run
+    log.silence(tomorrow_s).webhook(tomorrow_s + 1, start("201", X, t=tomorrow_s))
     return records_of(log), early, late
 
 
