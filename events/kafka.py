@@ -6,19 +6,16 @@ Options are those of aiokafka 0.14. What they rest on was measured: see the READ
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts, create_conn
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
-    CoordinatorNotAvailableError,
     KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
@@ -27,7 +24,7 @@ from aiokafka.errors import (
 )
 from pydantic import Field, SecretStr
 
-from events import topics
+from events import kafka_client, topics
 from events.settings import ConfigurationError, Settings
 from events.topics import TopicSet
 
@@ -40,51 +37,7 @@ ADMIN_TIMEOUT_MS = 10_000
 SAFE_COPIES_MIN = 3
 
 log = structlog.get_logger()
-
-
-def _or_break(send: Callable[..., Any]) -> Callable[..., Any]:
-    """One of aiokafka's ways to send, which raises KafkaConnectionError when the transport was closed a moment before.
-
-    uvloop raises a RuntimeError there, asyncio nothing, and aiokafka takes no account of it: the task that renews a
-    client's metadata ended so at one of some twenty kills of a broker, and whoever waited for it, as a group does to
-    find its coordinator, waited until the process ended.
-    """
-
-    @wraps(send)
-    def sending(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
-        try:
-            return send(connection, *arguments, **options)
-        except RuntimeError as error:
-            connection.close(reason=CloseReason.CONNECTION_BROKEN)
-            message = f"Connection at {connection.host}:{connection.port} broken: {error}"
-            raise KafkaConnectionError(message) from error
-
-    return sending
-
-
-def _or_ask_again(lookup: Callable[..., Any]) -> Callable[..., Any]:
-    """The search for a coordinator, which raises what its callers try again after while no broker is known.
-
-    A broker that came back, or was frozen, names none until the controller has heard from it. aiokafka asserts that one
-    is known: processors ended by it, and a group's coordination. The client's only connection is then the one that it
-    began with; when that is gone it begins again.
-    """
-
-    @wraps(lookup)
-    async def looking_up(client: AIOKafkaClient, *arguments: Any) -> Any:
-        if client.get_random_node() is None:
-            first = client._conns.get(("bootstrap", ConnectionGroup.DEFAULT))  # noqa: SLF001 - there is no public way
-            if first is None or not first.connected():
-                await client.bootstrap()
-            raise CoordinatorNotAvailableError("no broker is known yet")
-        return await lookup(client, *arguments)
-
-    return looking_up
-
-
-AIOKafkaClient.coordinator_lookup = _or_ask_again(AIOKafkaClient.coordinator_lookup)
-AIOKafkaConnection.send = _or_break(AIOKafkaConnection.send)
-AIOKafkaConnection._send_sasl_token = _or_break(AIOKafkaConnection._send_sasl_token)  # noqa: SLF001 - while it logs in
+kafka_client.mend()
 
 
 class SecurityProtocol(StrEnum):

@@ -27,10 +27,11 @@ def reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
 
 def broker_of(settings: ProjectionsSettings) -> KafkaBroker:
     """FastStream's broker; nothing is connected before its start."""
+    options = committed_reader(settings)
     return KafkaBroker(
-        connection(settings)["bootstrap_servers"],
+        options["bootstrap_servers"],
         security=_security(settings),
-        metadata_max_age_ms=committed_reader(settings)["metadata_max_age_ms"],
+        **{name: options[name] for name in ("request_timeout_ms", "metadata_max_age_ms")},
         allow_auto_create_topics=False,  # ours are created with their partitions and configs
         apply_types=False,
         logger=None,

@@ -38,6 +38,14 @@ class Way:
     commits_to_hold: int = 0
     commits_touched: int = 0
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _era: int = 0
+
+    def forget(self) -> None:
+        """What is connected now hangs for good, as behind a firewall that lost its state; who connects anew is let in.
+
+        So does a connection after a fault below TCP, for as long as the kernels wait before they send again.
+        """
+        self._era += 1
 
     def reset(self) -> None:
         """Break every connection, now."""
@@ -74,8 +82,9 @@ class Way:
         both = {writer, to_broker}
         self._open |= both
         lost: set[int] = set()
-        requests = asyncio.create_task(self._requests(reader, to_broker, lost))
-        answers = asyncio.create_task(self._answers(from_broker, writer, lost))
+        era = self._era
+        requests = asyncio.create_task(self._requests(reader, to_broker, lost, era))
+        answers = asyncio.create_task(self._answers(from_broker, writer, lost, era))
         try:
             # A held commit is still delivered when its sender has gone: only then the way to the broker is closed.
             await asyncio.wait({requests})
@@ -86,11 +95,13 @@ class Way:
             for one in both:
                 one.transport.abort()
 
-    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: set[int]) -> None:
+    async def _requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: set[int], era: int
+    ) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 frame = await _frame(reader)
-                await self._unless(lambda: self.stalled)
+                await self._unless(lambda: self.stalled or era < self._era)
                 key, _, correlation = REQUEST_HEAD.unpack_from(frame, LENGTH.size)
                 if key == END_TXN:
                     if self.commit_answers_lost > 0:
@@ -103,11 +114,13 @@ class Way:
                         await asyncio.sleep(self.commits_held_s)
                 await self._pass(writer, frame)
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: set[int]) -> None:
+    async def _answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: set[int], era: int
+    ) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 frame = await _frame(reader)
-                await self._unless(lambda: self.stalled or self.answers_stalled)
+                await self._unless(lambda: self.stalled or self.answers_stalled or era < self._era)
                 if LENGTH.unpack_from(frame, LENGTH.size)[0] in lost:
                     break
                 await self._pass(writer, frame)

@@ -1,0 +1,156 @@
+"""What aiokafka's client does not do by itself: it is mended here, once for every connection of the process.
+
+All of it is of aiokafka 0.14 and was seen in runs with faults; where there is no public way the private one is taken.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, Final
+
+import structlog
+from aiokafka import conn
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import AIOKafkaConnection, AIOKafkaProtocol, CloseReason
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+SILENCE_S: Final = 5.0
+"""A broker that owes an answer which it gives at once, and says nothing for so long, is connected to anew.
+
+What the network lost is sent again by the kernels after twice as long each time, half a minute later at last, and of
+the broker's own kernel we cannot ask another pace. A new connection is through with the first packet. Without it
+projections came back up to 58 s after a network of 30 s at 10 kB/s: aiokafka waits 40 s for each answer by itself, and
+a group's join needs some of them. Whoever hears anything, if slowly, stays.
+"""
+AT_ONCE: Final = frozenset(
+    request.API_KEY
+    for request in (
+        FetchRequest,  # within `fetch_max_wait_ms`
+        FindCoordinatorRequest,
+        HeartbeatRequest,
+        MetadataRequest,
+        OffsetCommitRequest,  # within the broker's `offsets.commit.timeout.ms`, 5 s
+        OffsetFetchRequest,
+        OffsetRequest,
+    )
+)
+
+log = structlog.get_logger()
+
+
+def mend() -> None:
+    """Of the classes, before the first connection; more than once changes nothing."""
+    if conn.AIOKafkaProtocol is _Listening:
+        return
+    conn.AIOKafkaProtocol = _Listening
+    AIOKafkaClient.coordinator_lookup = _or_ask_again(AIOKafkaClient.coordinator_lookup)
+    AIOKafkaConnection.connect = _soon(AIOKafkaConnection.connect)
+    AIOKafkaConnection.send = _unless_silent(_or_break(AIOKafkaConnection.send))
+    AIOKafkaConnection._send_sasl_token = _or_break(AIOKafkaConnection._send_sasl_token)  # noqa: SLF001 - while it logs in
+
+
+class _Listening(AIOKafkaProtocol):  # type: ignore[misc]  # aiokafka ships no types
+    """A connection's receiving end, which puts off the limits of those that wait whenever anything comes."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.limits: set[asyncio.Timeout] = set()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        until_s = asyncio.get_running_loop().time() + SILENCE_S
+        for limit in self.limits:
+            if not limit.expired():
+                limit.reschedule(until_s)
+        super().data_received(data)
+
+
+def _unless_silent(send: Callable[..., Any]) -> Callable[..., Any]:
+    """Sending, whose answer does not come from a broker that is silent: TimeoutError, and the client connects anew.
+
+    Answers come in the order of their requests: behind one that may take its time, as a join does, all may.
+    """
+
+    @wraps(send)
+    def sending(connection: AIOKafkaConnection, request: Any, *arguments: Any, **options: Any) -> Any:
+        answer = send(connection, request, *arguments, **options)
+        owed = [asked for _, asked, _ in connection._requests]  # noqa: SLF001
+        is_prompt = all(asked is not None and asked.API_KEY in AT_ONCE for asked in owed)
+        return _heard(connection, answer) if owed and is_prompt else answer
+
+    return sending
+
+
+async def _heard(connection: AIOKafkaConnection, answer: Awaitable[Any]) -> Any:
+    protocol: _Listening = connection._protocol  # noqa: SLF001
+    try:
+        async with asyncio.timeout(SILENCE_S) as limit:
+            protocol.limits.add(limit)
+            try:
+                return await answer
+            finally:
+                protocol.limits.discard(limit)
+    except TimeoutError:
+        log.warning("a broker is silent and is connected to anew", host=connection.host, port=connection.port)
+        raise
+
+
+def _soon(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """Connecting, each step of which has as long: aiokafka connects to one broker at a time, and others wait for it."""
+
+    @wraps(connect)
+    async def connecting(connection: AIOKafkaConnection) -> Any:
+        usual_s = connection._request_timeout  # noqa: SLF001
+        connection._request_timeout = min(usual_s, SILENCE_S)  # noqa: SLF001
+        try:
+            return await connect(connection)
+        finally:
+            connection._request_timeout = usual_s  # noqa: SLF001
+
+    return connecting
+
+
+def _or_break(send: Callable[..., Any]) -> Callable[..., Any]:
+    """One of aiokafka's ways to send, which raises KafkaConnectionError when the transport was closed a moment before.
+
+    uvloop raises a RuntimeError there, asyncio nothing, and aiokafka takes no account of it: the task that renews a
+    client's metadata ended so at one of some twenty kills of a broker, and whoever waited for it, as a group does to
+    find its coordinator, waited until the process ended.
+    """
+
+    @wraps(send)
+    def sending(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
+        try:
+            return send(connection, *arguments, **options)
+        except RuntimeError as error:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            message = f"Connection at {connection.host}:{connection.port} broken: {error}"
+            raise KafkaConnectionError(message) from error
+
+    return sending
+
+
+def _or_ask_again(lookup: Callable[..., Any]) -> Callable[..., Any]:
+    """The search for a coordinator, which raises what its callers try again after while no broker is known.
+
+    A broker that came back, or was frozen, names none until the controller has heard from it. aiokafka asserts that one
+    is known: processors ended by it, and a group's coordination. The client's only connection is then the one that it
+    began with; when that is gone it begins again.
+    """
+
+    @wraps(lookup)
+    async def looking_up(client: AIOKafkaClient, *arguments: Any) -> Any:
+        if client.get_random_node() is None:
+            first = client._conns.get(("bootstrap", ConnectionGroup.DEFAULT))  # noqa: SLF001 - there is no public way
+            if first is None or not first.connected():
+                await client.bootstrap()
+            raise CoordinatorNotAvailableError("no broker is known yet")
+        return await lookup(client, *arguments)
+
+    return looking_up

@@ -1,0 +1,117 @@
+"""A broker whose answers do not come, behind a proxy that understands Kafka: readers connect anew, and lose nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import ConnectionGroup
+from aiokafka.errors import UnknownMemberIdError, for_code
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
+from structlog.testing import capture_logs
+
+from events.kafka import KafkaSettings, committed_reader, ensure_topics, forwarder_producer, stop_consumer
+from events.kafka_client import SILENCE_S
+from tests.chaos.brokers import Cluster
+from tests.chaos.proxy import Way
+from tests.waiting import eventually
+
+WAY = "reader"
+
+
+class Behind:
+    """A broker, the way of its readers to it, and a producer past the way."""
+
+    def __init__(self, cluster: Cluster, way: Way) -> None:
+        self.way = way
+        self._cluster = cluster
+
+    @property
+    def settings(self) -> KafkaSettings:
+        return KafkaSettings(kafka_bootstrap_servers=self._cluster.bootstrap_servers_of(WAY), kafka_topic_partitions=1)
+
+    @property
+    def topic(self) -> str:
+        return self.settings.topic_set.webhooks
+
+    async def write(self, *values: bytes) -> None:
+        past = KafkaSettings(kafka_bootstrap_servers=self._cluster.bootstrap_servers)
+        async with AIOKafkaProducer(**forwarder_producer(past)) as producer:
+            for value in values:
+                await producer.send_and_wait(self.topic, value)
+
+
+@pytest.fixture
+async def behind(tmp_path: Path) -> AsyncIterator[Behind]:
+    way = Way()
+    cluster = Cluster([tmp_path], {WAY: way}, {})
+    try:
+        await cluster.start()
+        found = Behind(cluster, way)
+        await ensure_topics(found.settings)
+        yield found
+    finally:
+        cluster.kill()
+
+
+async def test_a_reader_whose_connections_hang_for_good_connects_anew_and_reads_on(behind: Behind) -> None:
+    reader = AIOKafkaConsumer(behind.topic, **committed_reader(behind.settings), group_id="readers")
+    await reader.start()
+    try:
+        await behind.write(b"before")
+        assert (await reader.getone()).value == b"before"
+        behind.way.forget()
+        await behind.write(b"after")
+        async with asyncio.timeout(2 * SILENCE_S):  # aiokafka by itself: after the request's timeout, 20 s
+            assert (await reader.getone()).value == b"after"
+        async with asyncio.timeout(2 * SILENCE_S):  # the group's own connection hangs as well
+            await reader.commit()
+    finally:
+        await stop_consumer(reader)
+
+
+async def test_an_answer_that_comes_slowly_is_waited_for(behind: Behind) -> None:
+    reader = AIOKafkaConsumer(behind.topic, **committed_reader(behind.settings), group_id=None)
+    await reader.start()
+    try:
+        whole = b"x" * 600_000
+        behind.way.bytes_per_s = len(whole) / (2 * SILENCE_S)
+        with capture_logs() as logs:
+            await behind.write(whole)
+            async with asyncio.timeout(6 * SILENCE_S):
+                assert (await reader.getone()).value == whole
+        assert logs == []
+    finally:
+        behind.way.heal()
+        await stop_consumer(reader)
+
+
+async def test_who_waits_for_a_group_is_not_taken_for_unanswered(behind: Behind) -> None:
+    """Of two members one is gone without a word: the other's join is answered when its session is over."""
+    options = committed_reader(behind.settings)
+    gone = AIOKafkaConsumer(behind.topic, **options, group_id="readers")
+    await gone.start()
+    gone._coordinator._heartbeat_task.cancel()
+    gone._coordinator._coordination_task.cancel()
+    reader = AIOKafkaConsumer(behind.topic, **options, group_id="readers")
+    starting = asyncio.create_task(reader.start())
+
+    async def joins() -> bool:
+        connections = [
+            one for (_, group), one in reader._client._conns.items() if group == ConnectionGroup.COORDINATION
+        ]
+        asked = [request.API_KEY for connection in connections for _, request, _ in connection._requests]
+        return JoinGroupRequest.API_KEY in asked
+
+    try:
+        await eventually(joins)
+        beat = asyncio.create_task(reader._coordinator._send_req(HeartbeatRequest("readers", 1, "nobody")))
+        async with asyncio.timeout(options["session_timeout_ms"] / 1000 + SILENCE_S):
+            assert for_code((await beat).error_code) is UnknownMemberIdError  # behind the join, and answered after it
+            await starting
+            await behind.write(b"after")
+            assert (await reader.getone()).value == b"after"
+    finally:
+        await stop_consumer(reader)
+        await gone._client.close()
