@@ -26,6 +26,7 @@ WIRING = {
         "events/away.py",
         "events/commands.py",
         "events/kafka.py",
+        "events/kafka_client.py",
         "events/logs.py",
         "events/memory.py",
         "events/metrics.py",
