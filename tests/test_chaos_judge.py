@@ -363,4 +363,8 @@ def test_what_grows_over_a_long_run_is_seen() -> None:
     assert "files grew" in next(watch(lambda _: 100, lambda n: 20 + n // 10).problems())
     # A leak that each restart takes along.
     assert "megabytes grew" in next(watch(lambda n: 100 + n * 0.6, lambda _: 20, life=200).problems())
+    # The step of a short life that ended with it, before a long one.
+    stepped = watch(lambda _: 120, lambda _: 20)
+    stepped.samples["ingest"][:150] = [Sample(n * 5.0, -1, 70 + 50 * (n > 100), 20) for n in range(150)]
+    assert not list(stepped.problems())
     assert "no life was long enough" in next(watch(lambda _: 100, lambda _: 20, life=100).problems())
