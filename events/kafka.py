@@ -30,6 +30,7 @@ from events.topics import TopicSet
 
 SESSION_TIMEOUT_S: Final = 15
 HEARTBEAT_MS_MAX: Final = 3_000
+JOIN_MARGIN_MS: Final = 5_000
 Options = dict[str, Any]
 
 DISCARD_TIMEOUT_S = 2.0
@@ -195,7 +196,6 @@ def committed_reader(settings: KafkaSettings) -> Options:
         "auto_offset_reset": "earliest",  # a new reader starts at the beginning: nothing is skipped
         "fetch_max_wait_ms": 250,
         **patience(SESSION_TIMEOUT_S),
-        "request_timeout_ms": 20_000,
         "max_partition_fetch_bytes": 4_194_304,
         # aiokafka reads on from a broker that leads a partition no more. When that one deletes its copy the position is
         # "out of range", and aiokafka asks the same broker where to go on, for as long as its metadata last (5 min),
@@ -209,6 +209,8 @@ def patience(session_timeout_s: float) -> Options:
     timeout_ms = int(session_timeout_s * 1000)
     return {
         "session_timeout_ms": timeout_ms,
+        # The longest answer is a join's, which waits for a member that is gone for as long as its session lasts.
+        "request_timeout_ms": timeout_ms + JOIN_MARGIN_MS,
         # Also how long it takes a member to hear of another one that came: never longer than usual.
         "heartbeat_interval_ms": min(timeout_ms // 5, HEARTBEAT_MS_MAX),
         "rebalance_timeout_ms": timeout_ms,

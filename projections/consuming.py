@@ -15,28 +15,30 @@ quarter of a catching-up."""
 
 
 def reader_options(settings: ProjectionsSettings) -> dict[str, Any]:
-    """The profile of a reader, as far as FastStream does not set it itself; the group's patience is a setting."""
-    options = committed_reader(settings)
+    """The profile of a reader, as far as FastStream does not set it itself."""
+    profile = _profile(settings)
     kept = ("isolation_level", "auto_offset_reset", "max_partition_fetch_bytes")
-    return {
-        **{name: options[name] for name in kept},
-        "fetch_max_wait_ms": FETCH_MAX_WAIT_MS,
-        **patience(settings.projections_session_timeout_s),
-    }
+    of_group = ("session_timeout_ms", "heartbeat_interval_ms", "rebalance_timeout_ms")
+    return {**{name: profile[name] for name in (*kept, *of_group)}, "fetch_max_wait_ms": FETCH_MAX_WAIT_MS}
 
 
 def broker_of(settings: ProjectionsSettings) -> KafkaBroker:
     """FastStream's broker; nothing is connected before its start."""
-    options = committed_reader(settings)
+    profile = _profile(settings)
     return KafkaBroker(
-        options["bootstrap_servers"],
+        profile["bootstrap_servers"],
         security=_security(settings),
-        **{name: options[name] for name in ("request_timeout_ms", "metadata_max_age_ms")},
+        **{name: profile[name] for name in ("request_timeout_ms", "metadata_max_age_ms")},
         allow_auto_create_topics=False,  # ours are created with their partitions and configs
         apply_types=False,
         logger=None,
         graceful_timeout=5.0,
     )
+
+
+def _profile(settings: ProjectionsSettings) -> dict[str, Any]:
+    """A reader's, with the group's patience, which is a setting."""
+    return committed_reader(settings) | patience(settings.projections_session_timeout_s)
 
 
 def _security(settings: KafkaSettings) -> BaseSecurity | None:

@@ -12,7 +12,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from deploy.local.broker import free_port
-from events.kafka import KafkaSettings, committed_reader, connection, discard, ensure_topics, transactional_producer
+from events.kafka import (
+    KafkaSettings,
+    committed_reader,
+    connection,
+    discard,
+    ensure_topics,
+    patience,
+    transactional_producer,
+)
 from events.pbx import DEFAULT_PBX, Pbx
 from events.settings import ConfigurationError
 from processors import restore, takeover
@@ -20,6 +28,8 @@ from processors.restore import restored_task
 from processors.settings import ProcessorsSettings
 from processors.task import Batch, OutputRecord, Task
 from processors.transaction import Fenced, TransactionFailed, Transactions
+from projections.consuming import broker_of
+from projections.settings import ProjectionsSettings
 from tests.builders import Log, start
 from tests.system import committed_offsets, kafka_environment, read_committed
 from tests.waiting import eventually
@@ -72,6 +82,16 @@ async def test_the_client_waits_longer_for_an_answer_than_the_deadline_of_a_tran
     made = Transactions(ProcessorsSettings(processors_session_timeout_s=session_timeout_s), 0)
     assert made._producer._request_timeout_ms > made._deadline_s * 1000
     await made.discard()
+
+
+@pytest.mark.parametrize("session_timeout_s", [3, 15, 30, 300])
+def test_a_reader_waits_longer_for_a_join_than_the_group_does_for_a_member_that_is_gone(
+    session_timeout_s: float,
+) -> None:
+    """Or it would ask again for as long as the group waits, under FastStream too, which has aiokafka's 40 s."""
+    settings = ProjectionsSettings(projections_session_timeout_s=session_timeout_s)
+    for options in (patience(session_timeout_s), broker_of(settings)._connection_kwargs):
+        assert options["request_timeout_ms"] > session_timeout_s * 1000
 
 
 async def test_a_commit_makes_events_state_and_offset_visible_together(kafka: KafkaSettings) -> None:
