@@ -266,7 +266,10 @@ def _end_alone(calls: Calls, end: End, ended: Ended, given: Input) -> Told:
 
 
 def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[Told]:
-    """The same end again: nothing, unless it says something that was not known."""
+    """The same end again: nothing is told, unless it shows what was not known; what it says is kept in any case.
+
+    Beside a start's time an end's own is not shown, and still tells this end from another one's.
+    """
     kept = ended_of(call)
     fuller = kept._replace(
         started_at=kept.started_at or again.started_at,
@@ -277,6 +280,8 @@ def _more_detail(calls: Calls, call: Call, end: End, again: Ended) -> list[Told]
     )
     after = _filled(call, end)._replace(ended=fuller)
     if session_of(after) == session_of(call):
+        if after != call:
+            calls.put(after)
         return []
     start_origin = call.began.origin if call.began is not None else None
     return [keep(calls, event_of(call, after, Reason.MORE_DETAIL, start_origin, kept.origin, again.origin))]

@@ -7,7 +7,7 @@ import pytest
 from events.pbx import DEFAULT_PBX, Pbx
 from events.session import EndedAtSource, Outcome, StartedAtSource, Status
 from processors.rules import Rules
-from tests.builders import DID, Log, X, Y, Z, at, end, new_task, run, start
+from tests.builders import DID, Log, X, Y, Z, at, end, folded, new_task, run, start, zulu
 
 HOUR = 3600
 
@@ -78,6 +78,25 @@ def test_an_end_again_with_a_recording_corrects() -> None:
     assert out.told[-1] == "corrected:201:more_detail"
     assert out.sessions[0].recording_url == "https://pbx/7.wav"
     assert len(out.sessions) == 1
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_what_an_end_tells_again_distinguishes_it_from_the_next_end_though_it_shows_nothing_new(
+    restored: bool,  # noqa: FBT001 - pytest names it
+) -> None:
+    """`make chaos`, seed 2008: two calls of one party that ended in the same second."""
+    log = Log().webhook(1, start(t=0)).webhook(61, end(duration=None))
+    log.webhook(62, end(duration=None, startTime=zulu(at(0))))
+    log.webhook(63, end(duration=None, startTime=zulu(at(40)), wav="https://pbx/1.wav"))
+    task = new_task()
+    before = run(log.records[:-1], task)
+    assert before.told == ["started:201:started", "ended:201:end_matched_by_party"]
+    if restored:
+        task = new_task()
+        for key, value in folded(before.batches).items():
+            task.restore(key, value)
+        task.restored()
+    assert run(log.records[-1:], task).told == ["ended:201:end_without_start"]
 
 
 def test_a_recording_that_comes_later_without_times_is_found_by_the_call_id() -> None:
