@@ -35,7 +35,7 @@ class CallCentre:
             self.plain, self.plain, self.plain, self.plain, self.not_taken, self.missed_meanwhile, self.ring_all,
             self.ring_all, self.transfer, self.transfer, self.ping_pong, self.call_waiting, self.redial, self.queued,
             self.very_long, self.internal, self.recorded_later, self.only_one_told, self.restart, self.twice_at_once,
-            self.called_again, self.recorded_by_another,
+            self.called_again, self.recorded_by_another, self.ended_together,
         )  # fmt: skip
         for _ in range(calls):
             self.random.choice(situations)(self.random.uniform(0, self.span_s), self.random.choice(AGENTS[:4]))
@@ -161,6 +161,19 @@ class CallCentre:
             self.told.append(self.copy(recorded, recorded.at_s + 3))
         if self.random.random() < 0.7:
             self.call(agent, party, at_s + 21 + self.random.choice((2, 5)), 1, 30, word=word)
+
+    def ended_together(self, at_s: float, agent: str) -> None:
+        """Two of a party end in one second; the first end comes again, and only then says when its call began."""
+        party, word = self.party(), self.random.choice((*IN_WORDS, *OUT_WORDS))
+        self.call(agent, party, at_s, 1, 20, word=word)
+        first = self.told[-1]
+        again = self.copy(first, first.at_s + 0.5)
+        self.call(agent, party, at_s + 11, 1, 9, word=word, starts=self.random.random() < 0.5, late_s=3)
+        second = self.told[-1]
+        first.started_s, again.started_s, second.started_s = None, self.clock(at_s), self.clock(at_s + 11)
+        first.ended_s = again.ended_s = second.ended_s = self.clock(at_s + 21)
+        second.duration_s = None
+        self.told.append(again)
 
     def only_one_told(self, at_s: float, agent: str) -> None:
         """A start whose end is never told, or an end without a start."""
