@@ -18,10 +18,12 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
+    NoError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.group import HeartbeatRequest
 from pydantic import Field, SecretStr
 
 from events import kafka_client, topics
@@ -224,6 +226,18 @@ def give_up_place(consumer: AIOKafkaConsumer) -> None:
     """
     if consumer._coordinator is not None:  # noqa: SLF001 - there is no public way
         consumer._coordinator._group_instance_id = None  # noqa: SLF001
+
+
+async def is_member(consumer: AIOKafkaConsumer) -> bool:
+    """Ask the group's coordinator whether it counts us among the members who have its partitions now.
+
+    By a heartbeat of ours, whose answer changes nothing here. Raises KafkaError, OSError or TimeoutError when it does
+    not say.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001 - there is no public way
+    request = HeartbeatRequest(coordinator.group_id, coordinator.generation, coordinator.member_id)
+    answer = await coordinator._send_req(request)  # noqa: SLF001
+    return bool(answer.error_code == NoError.errno)
 
 
 def position_now(consumer: AIOKafkaConsumer | None, tp: TopicPartition) -> int:

@@ -20,7 +20,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from events.kafka import ends_before
+from events.kafka import ends_before, is_member
 from events.logs import place_of
 from events.metrics import PARTITION, PBX, Metrics
 from events.pbx import Pbx
@@ -34,6 +34,8 @@ from processors.working import worked_out
 
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
+FENCED_PAUSE_S: Final = 1.0
+"""Two that have the same transactional ids by mistake do not throw each other out at every transaction."""
 
 log = structlog.get_logger()
 
@@ -113,9 +115,8 @@ class Owner:
                 task = await self._take_over(transactions)
                 await self._consume(transactions, task)
             except Fenced:
-                # The new owner works already. If the group still thinks that we are it, we shall know by then.
                 self._failed("fenced")
-                await self._pause_for(self._settings.processors_session_timeout_s)
+                await self._until_it_is_ours()
             except (TransactionFailed, KafkaError, OSError, TimeoutError) as error:
                 self._failed("transaction" if isinstance(error, TransactionFailed) else "broker")
                 log.warning("partition starts over", partition=self.partition.partition, error=str(error))
@@ -142,6 +143,19 @@ class Owner:
         if not self._stopping:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), seconds)
+
+    async def _until_it_is_ours(self) -> None:
+        """The new owner works already, unless it is none: who only took the id is not of our group.
+
+        Where the group has another owner, our place in it is gone, or soon taken from us. It is asked, for as long as a
+        session lasts: by then we would have heard of it.
+        """
+        until = time.monotonic() + self._settings.processors_session_timeout_s
+        while not self._stopping and time.monotonic() < until:
+            await self._pause_for(FENCED_PAUSE_S)
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                if not self._stopping and await is_member(self._consumer):
+                    return
 
     async def _take_over(self, transactions: Transactions) -> Task:
         self.state = "taking over"

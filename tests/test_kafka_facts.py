@@ -1,6 +1,7 @@
 """What the processors' exactly-once rests on, shown on the real broker: fencing, refusals, what readers see."""
 
 import asyncio
+import operator
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from events.kafka import (
     connection,
     discard,
     ensure_topics,
+    is_member,
     patience,
     transactional_producer,
 )
@@ -135,6 +137,20 @@ async def test_who_is_fenced_between_two_sendings_is_told_so_however_aiokafka_pu
                 await old.commit(batch_of(b"zombie", next_offset=99))
         await new.commit(batch_of(b"after", next_offset=2))
         assert await seen(settings) == [b"after"]
+
+
+async def test_the_group_says_whether_a_member_is_one_still(kafka: KafkaSettings) -> None:
+    """Before its own heartbeat tells it, which is 3 s later at the most."""
+    options = committed_reader(kafka) | patience(60) | {"group_id": f"{GROUP}-{kafka.kafka_topic_prefix}"}
+    await ensure_topics(kafka)
+    async with (
+        AIOKafkaConsumer(kafka.topic_set.webhooks, **options, group_instance_id="one") as first,
+        AIOKafkaConsumer(**options, group_instance_id="one") as its_successor,
+    ):
+        await eventually(lambda: asyncio.sleep(0, first.assignment()))
+        assert await is_member(first)
+        its_successor.subscribe([kafka.topic_set.webhooks])
+        await eventually(lambda: is_member(first), operator.not_)
 
 
 async def test_after_the_restore_the_previous_owner_can_commit_nothing_more(

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from deploy.local.broker import free_port
 from events import durations, envelope
-from events.kafka import KafkaSettings, transactional_producer
+from events.kafka import KafkaSettings, discard, transactional_producer
 from events.metrics import Metrics
 from events.pbx import DEFAULT_PBX, Pbx
 from processors.changelog import position_key
@@ -203,6 +204,30 @@ async def test_a_zombie_is_fenced_and_writes_nothing_twice(kafka: KafkaSettings,
     await done(kafka, everything)
     assert await found(kafka) == expected(everything)
     assert zombie.returncode is None, "it lives on as a member of the group"
+
+
+async def test_who_only_took_the_transactional_ids_keeps_no_partition_from_its_owner(
+    kafka: KafkaSettings, processors: Start
+) -> None:
+    """`make chaos`, stolen transactional ids: the owner waited for a session, though the group knew of no other."""
+    records = traffic(40)
+    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    half = len(records) // 2
+    port = free_port()
+    processors(PROCESSORS_SESSION_TIMEOUT_S="300", PROCESSORS_PORT=str(port))
+    await append(kafka, by_time[:half])
+    await done(kafka, by_time[:half])
+    for partition in range(TEST_PARTITIONS):
+        identity = f"{GROUP}-{kafka.topic_set.webhooks}-{partition}"
+        thief = AIOKafkaProducer(**transactional_producer(kafka, identity))
+        await thief.start()
+        await discard(thief)
+    await append(kafka, by_time[half:])
+    await done(kafka, records)
+    assert await found(kafka) == expected(records)
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    assert f'threecx_processors_producer_replacements_total{{reason="fenced"}} {TEST_PARTITIONS}.0' in metrics
 
 
 async def test_what_cannot_be_read_goes_to_the_dead_letters_and_the_partition_goes_on(
