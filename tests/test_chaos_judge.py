@@ -368,3 +368,8 @@ def test_what_grows_over_a_long_run_is_seen() -> None:
     stepped.samples["ingest"][:150] = [Sample(n * 5.0, -1, 70 + 50 * (n > 100), 20) for n in range(150)]
     assert not list(stepped.problems())
     assert "no life was long enough" in next(watch(lambda _: 100, lambda _: 20, life=100).problems())
+    logs = Watch(dict, Path(), logs=lambda: 0)
+    logs.log_megabytes = [min(n, 100.0) + n % 9 for n in range(700)]  # until the first are deleted
+    assert not list(logs.problems())
+    logs.log_megabytes = [float(n) for n in range(700)]
+    assert "the brokers' logs grew" in next(logs.problems())

@@ -25,6 +25,7 @@ from tests.faults.loop import own_mounts
 
 P99 = 0.99
 FAULT_EVERY_S = 60.0
+TIMES = ("soak", "retention")
 
 
 def say(line: str) -> None:
@@ -73,7 +74,7 @@ def _rounded(times_of: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     return {kind: [round(one, 2) for one in times] for kind, times in times_of.items()}
 
 
-def surroundings_for(faults: Sequence[Fault], brokers: int) -> Surroundings:
+def surroundings_for(faults: Sequence[Fault], brokers: int, retention_s: float) -> Surroundings:
     """What the faults need, made ready; ends the process when it cannot be had."""
     kinds = {fault.kind for fault in faults}
     disky, networked = bool(kinds & {*OF_DISKS}), bool(kinds & {*OF_NETWORK})
@@ -83,7 +84,9 @@ def surroundings_for(faults: Sequence[Fault], brokers: int) -> Surroundings:
         own_mounts()
     if networked:
         network.own_network()
-    return Surroundings(brokers, disky)
+    if disky and retention_s:
+        sys.exit("a disk that loses what it was not told to sync, and retention: what is gone could not be told apart")
+    return Surroundings(brokers, disky, retention_s)
 
 
 def again(given: argparse.Namespace) -> str:
@@ -91,7 +94,7 @@ def again(given: argparse.Namespace) -> str:
     words = ["python", "-m", "tests.chaos"]
     for name, value in vars(given).items():
         if name not in {"folder", "report"} and value is not None:
-            values = value if isinstance(value, list) else [f"{value:g}s" if name == "soak" else value]
+            values = value if isinstance(value, list) else [f"{value:g}s" if name in TIMES else value]
             words += [word for one in values for word in (f"--{name}", str(one))]
     return shlex.join(words)
 
@@ -105,6 +108,7 @@ def main() -> int:
     parser.add_argument("--rest", type=float, default=2.0, metavar="SECONDS", help="between two faults (2)")
     parser.add_argument("--longest", type=float, default=30.0, metavar="SECONDS", help="of one fault (30)")
     parser.add_argument("--soak", type=seconds_of, metavar="TIME", help="a fault a minute for so long (90s, 10m, 1h)")
+    parser.add_argument("--retention", type=seconds_of, metavar="TIME", help="the topics keep so much (everything)")
     parser.add_argument("--only", action="append", metavar="KIND", help="only faults of this kind; can be repeated")
     parser.add_argument("--seed", type=int, default=Random().randrange(10**6))
     parser.add_argument("--folder", type=Path, help="keep everything there, green or red")
@@ -125,7 +129,8 @@ def main() -> int:
         spared_from=spared_from,
     )
     say(f"seed {given.seed}: {len(faults)} faults, {given.brokers} broker(s), {given.rate:g} webhooks/s; {folder}")
-    run = Run(folder, given.seed, given.rate, surroundings_for(faults, given.brokers), faults, say)
+    surroundings = surroundings_for(faults, given.brokers, given.retention or 0.0)
+    run = Run(folder, given.seed, given.rate, surroundings, faults, say)
     report = asyncio.run(run.one_by_one(given.rest, FAULT_EVERY_S if given.soak else 0.0))
     run.watch.keep(folder / "processes.csv")
     if given.soak:

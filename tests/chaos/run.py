@@ -79,7 +79,9 @@ class Run:
         self._down: list[tuple[float, float]] = []
         self._refusing: list[tuple[float, float]] = []
         self.report = Report()
-        self.watch = Watch(self.site.watched, self.site.journal, ALWAYS)
+        log_bytes = self.site.log_bytes if surroundings.retention_s else None
+        self.watch = Watch(self.site.watched, self.site.journal, ALWAYS, log_bytes)
+        self._copying: asyncio.Task[None] | None = None
         self._doing = Faults(self.site, self.report.done, self.report.problems)
 
     async def one_by_one(self, rest_s: float, every_s: float = 0.0) -> Report:
@@ -125,6 +127,8 @@ class Run:
         sending: asyncio.Task[None] | None = None
         try:
             await self.site.start()
+            if self.site.copies is not None:
+                self._copying = asyncio.create_task(self.site.copies.run())
             following = [asyncio.create_task(one.run()) for one in followers.values()]
             sending = asyncio.create_task(self._sender.run())
             await asyncio.sleep(rest_s)
@@ -135,8 +139,9 @@ class Run:
             await sending
             await self._judge(followers)
         finally:
-            for task in following if sending is None else [sending, *following]:
-                task.cancel()
+            for task in (sending, self._copying, *following):
+                if task is not None:
+                    task.cancel()
             self.site.kill_all()
             self._ledger.close()
             with (self._folder / "facts.pickle").open("wb") as file:
@@ -182,6 +187,8 @@ class Run:
         await self.site.stop("ingest")  # no more ticks: what is in the log now is all
         await self._caught_up("the end")
         topics = self.site.kafka.topic_set
+        if self._copying is not None and self._copying.done():
+            self._copying.result()
         webhooks = await self.site.topic(topics.webhooks)
         sessions = await self.site.topic(topics.call_sessions)
         dead = await self.site.topic(topics.dead_letters)

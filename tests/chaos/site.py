@@ -1,6 +1,7 @@
 """The whole site: brokers, PostgreSQL, one ingest, processors, and projections on SQLite and on PostgreSQL."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -19,8 +20,10 @@ from aiokafka.errors import KafkaError
 
 from deploy.local.broker import free_port
 from events.kafka import KafkaSettings, committed_reader, connection, ensure_topics
+from events.topics import ALL
 from processors.rules import Rules
 from tests.chaos.brokers import Cluster, Node
+from tests.chaos.copies import BROKER_PROPERTIES, Copies, kept_for
 from tests.chaos.database import Database
 from tests.chaos.disks import Disks
 from tests.chaos.plan import PARTITIONS
@@ -38,6 +41,8 @@ ALWAYS = ("ingest", "processors-1", "processors-2", "projections-sqlite", "proje
 WAYS = ("ingest", "processors", "projections")
 SAMPLE = re.compile(r"^(threecx_\w+?)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 READ_TIMEOUT_S = 300.0
+BLOCK_BYTES = 512
+"""The unit of `st_blocks`, whatever the file system's own."""
 SECOND = "-second"
 """Of the name of a second projections process on the same database."""
 SWISS_ZONE = "Europe/Zurich"
@@ -46,10 +51,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """How many brokers there are, and whether each store has a disk of its own (root only)."""
+    """How many brokers there are, and whether each store has a disk of its own (root only).
+
+    `retention_s`: for how long the topics keep what is in them; 0: for ever.
+    """
 
     brokers: int = 1
     own_disks: bool = False
+    retention_s: float = 0.0
 
 
 class Site:
@@ -65,7 +74,9 @@ class Site:
         brokers = [self._place_of(f"kafka-{number}") for number in range(1, around.brokers + 1)]
         # One broker's word is worth no more than its page cache, unless it syncs each record.
         syncs = around.own_disks and around.brokers == 1
-        self.cluster = Cluster(brokers, self.ways, {"log.flush.interval.messages": "1"} if syncs else {})
+        properties = {"log.flush.interval.messages": "1"} if syncs else {}
+        self._retention_s = around.retention_s
+        self.cluster = Cluster(brokers, self.ways, properties | (BROKER_PROPERTIES if around.retention_s else {}))
         self.database = Database(self._place_of("postgres") / "server")
         self.services: dict[str, Service] = {}
         self.problems: list[str] = []
@@ -79,6 +90,9 @@ class Site:
         self._pbxs.write_text(_pbx_config(plain_times=plain_times), "utf-8")
         self.zones = {} if plain_times else dict.fromkeys(SWISS, ZoneInfo(SWISS_ZONE))
         self._replication = around.brokers
+        names = self.kafka.topic_set
+        copied = (names.webhooks, names.call_sessions, names.dead_letters)
+        self.copies = Copies(self.kafka, copied) if around.retention_s else None
         self.set_clock(0.0)
 
     def _place_of(self, store: str) -> Path:
@@ -115,7 +129,7 @@ class Site:
         """All of it, until each service answers."""
         self.database.start()
         await self.cluster.start()
-        await ensure_topics(self.kafka)
+        await ensure_topics(self.kafka, kept_for(self._retention_s) if self._retention_s else ALL)
         for name in ALWAYS:
             self.launch(name)
         for name in ALWAYS:
@@ -182,6 +196,15 @@ class Site:
         found = {name: self.services[name].pid for name in ALWAYS if name in self.services}
         found |= {"postgres": self.database.pid}
         return found | {f"kafka-{node.number}": node.pid for node in self.cluster.nodes}
+
+    def log_bytes(self) -> int:
+        """What the brokers' data take of their disks."""
+        files = (path for node in self.cluster.nodes for path in (node.folder / "data").rglob("*"))
+        blocks = 0
+        for path in files:
+            with contextlib.suppress(OSError):  # it was deleted meanwhile
+                blocks += path.stat().st_blocks
+        return blocks * BLOCK_BYTES
 
     @property
     def journal(self) -> Path:
@@ -306,7 +329,9 @@ class Site:
             await asyncio.sleep(0.1)
 
     async def topic(self, name: str) -> list[Raw]:
-        """Every committed record."""
+        """Every committed record, deleted since or not."""
+        if self.copies is not None:
+            return await self.copies.all_of(name, await self.ends(name))
         found = await read_committed(self.kafka, name, READ_TIMEOUT_S)
         return [Raw(one.partition, one.offset, one.key, one.value, tuple(one.headers)) for one in found]
 

@@ -1,4 +1,4 @@
-"""Memory and open files of every process over a long run, and whether they stay flat; so does the journal's size.
+"""Memory and open files of every process over a long run, and whether they stay flat; so do the journal and the logs.
 
 A process that is killed takes its leak along: what is judged is one life, the longest of each process, from when it is
 warm to its end, and each must have had one that was long enough.
@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 EVERY_S = 5.0
 WARM = 0.2
@@ -27,6 +27,7 @@ MEGABYTES_MAX = 40
 """Memory may grow by so much, whichever is more, from the first third of what is looked at to the last."""
 FILES_MAX = 25
 JOURNAL_BYTES_MAX = 64 * 1024 * 1024
+T = TypeVar("T")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -41,16 +42,18 @@ class Sample(NamedTuple):
 
 @dataclass
 class Watch:
-    """Samples of each process by its name, whichever process has it; and the journal's bytes.
+    """Samples of each process by its name, whichever process has it; and the journal's bytes, and those of the logs.
 
-    `lasting`: those of which one must have lived long.
+    `lasting`: those of which one must have lived long. `logs`: what the brokers hold now; null: they keep everything.
     """
 
     pids: Callable[[], Mapping[str, int]]
     journal: Path
     lasting: Sequence[str] = ()
+    logs: Callable[[], int] | None = None
     samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
     journal_bytes: list[int] = field(default_factory=list)
+    log_megabytes: list[float] = field(default_factory=list)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -69,6 +72,8 @@ class Watch:
                 self.samples[name].append(Sample(time.monotonic(), pid, pages * PAGE_BYTES / 2**20, files))
         with contextlib.suppress(OSError):
             self.journal_bytes.append(sum(path.stat().st_size for path in self.journal.iterdir()))
+        if self.logs is not None:
+            self.log_megabytes.append(self.logs() / 2**20)
 
     def problems(self) -> Iterator[str]:
         """What is not flat: of each process's longest life the last third of what is looked at against the first.
@@ -90,6 +95,10 @@ class Watch:
                     yield f"{name}: {unit} grew from {before:.0f} to {after:.0f}"
         if max(self.journal_bytes, default=0) > JOURNAL_BYTES_MAX:
             yield f"the journal grew to {max(self.journal_bytes):,} bytes"
+        if self.logs is not None:
+            before, after = map(statistics.median, _ends(self.log_megabytes))
+            if after > before * (1 + GROWTH_MAX):
+                yield f"the brokers' logs grew from {before:.0f} to {after:.0f} MB, whatever retention deletes"
 
     def told(self) -> Iterator[str]:
         """A line for each long life: medians of the two thirds that `problems` compares, and the most of all lives."""
@@ -105,6 +114,9 @@ class Watch:
                     f" {files[0]:.0f} -> {files[1]:.0f} open files (most {most[1]})"
                 )
         yield f"the journal: {max(self.journal_bytes, default=0):,} bytes at the most"
+        if self.logs is not None:
+            before, after = map(statistics.median, _ends(self.log_megabytes))
+            yield f"the brokers' logs: {before:.0f} -> {after:.0f} MB (most {max(self.log_megabytes):.0f})"
 
     def keep(self, path: Path) -> None:
         """All samples as CSV."""
@@ -119,7 +131,7 @@ def _long_lives(samples: list[Sample]) -> list[list[Sample]]:
     return [life for life in lives if len(life) >= SAMPLES_MIN]
 
 
-def _ends(life: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+def _ends(life: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
     """The first and the last third of the warm part."""
     warm = life[int(len(life) * WARM) :]
     third = len(warm) // 3
