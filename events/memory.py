@@ -1,10 +1,16 @@
 """What a process does about its memory."""
 
+import contextlib
+import ctypes
 import gc
 from typing import Final
 
 ALLOCATIONS: Final = 200_000
 """More than the records of one fetch and of two transactions are (some 150,000 objects), which go by themselves."""
+LARGE_BYTES: Final = 128 * 1024
+"""What glibc begins with."""
+M_MMAP_THRESHOLD: Final = -3
+"""Of glibc's malloc.h."""
 
 
 def collect_garbage_seldom() -> None:
@@ -13,3 +19,14 @@ def collect_garbage_seldom() -> None:
     It took 8 % of the time in the processors, with their state, and a quarter in the projector, with a batch's rows.
     """
     gc.set_threshold(ALLOCATIONS, 20, 50)
+
+
+def give_large_buffers_back() -> None:
+    """Have what a fetch brings leave the process when it was read, as it does by itself until the first large one.
+
+    glibc takes up to 32 MB from the heap once as much was freed, and small objects between them keep that there. With
+    12 partitions taken over again and again a processor grew from 111 to 139 MB; with this it stays at 105. Nothing is
+    done where the C library has no such call.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)

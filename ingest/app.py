@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from events.memory import collect_garbage_seldom
+from events.memory import collect_garbage_seldom, give_large_buffers_back
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen
@@ -66,6 +66,7 @@ async def main(settings: IngestSettings) -> None:
     # The journal's thread comes back from the disk and waits for the interpreter: 5 ms, longer than the disk took.
     sys.setswitchinterval(SWITCH_S)
     collect_garbage_seldom()
+    give_large_buffers_back()
     pbxs = pbxs_of(settings)
     ensure_data_dir(settings)
     tls = tls_of(settings)

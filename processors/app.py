@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from events.away import there
 from events.kafka import ensure_topics
-from events.memory import collect_garbage_seldom
+from events.memory import collect_garbage_seldom, give_large_buffers_back
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import exposition, listen, serving
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 async def main(settings: ProcessorsSettings) -> None:
     """Run until cancelled; raises ConfigurationError for what no retry can help."""
     collect_garbage_seldom()
+    give_large_buffers_back()
     pbxs = pbxs_of(settings)
     metrics = Metrics("processors")
     tracing = tracing_of("processors", settings)

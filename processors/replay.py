@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from events import topics
 from events.kafka import committed_reader, ensure_topics, partition_count, stop_consumer
-from events.memory import collect_garbage_seldom
+from events.memory import collect_garbage_seldom, give_large_buffers_back
 from events.pbx import Pbx, pbxs_of
 from events.progress import Progress, span
 from events.settings import ConfigurationError
@@ -86,6 +86,7 @@ async def replay(settings: ProcessorsSettings, to_prefix: str, wanted: frozenset
     target = target_settings(settings, to_prefix)
     pbxs = pbxs_of(target)
     collect_garbage_seldom()
+    give_large_buffers_back()
     began = time.monotonic()
     progress, written = Progress("replay"), Written()
     try:

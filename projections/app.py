@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from events.away import AwayError, Patience, there
 from events.kafka import ensure_topics
-from events.memory import collect_garbage_seldom
+from events.memory import collect_garbage_seldom, give_large_buffers_back
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen, serving
@@ -47,6 +47,7 @@ async def main(settings: ProjectionsSettings) -> None:
     """Run until cancelled; raises ConfigurationError for what no retry can help, AwayError after long waiting."""
     sys.setswitchinterval(SWITCH_S)
     collect_garbage_seldom()
+    give_large_buffers_back()
     pbxs = pbxs_of(settings)
     if settings.projections_database_url is None:
         ensure_data_dir(settings)

@@ -1,0 +1,34 @@
+"""What a process does about its memory, seen from outside of it."""
+
+import subprocess
+import sys
+
+CODE = """
+import ctypes, os, sys
+from events.memory import give_large_buffers_back
+
+def megabytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+if "given back" in sys.argv:
+    give_large_buffers_back()
+large = b"x" * (24 * 2**20)
+del large  # glibc takes as much from the heap from now on
+before = megabytes()
+small, fetched = [], []
+for number in range(100):
+    fetched.append(b"x" * 2**20)
+    small.append(bytes(1000))  # beyond Python's own arenas
+fetched.clear()
+print(round(megabytes() - before))
+"""
+
+
+def test_what_a_fetch_brought_leaves_the_process_with_small_objects_beside_it() -> None:
+    def held(*arguments: str) -> int:
+        words = [sys.executable, "-c", CODE, *arguments]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    assert held() > 50, "without it this test shows nothing"
+    assert held("given back") < 10
