@@ -50,6 +50,10 @@ def traffic(calls: int) -> list[InputRecord]:
     return [record for one in logs for record in one]
 
 
+def in_order_of_time(records: Sequence[InputRecord]) -> list[InputRecord]:
+    return sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+
+
 def expected(records: Sequence[InputRecord]) -> dict[int, list[tuple[bytes | None, bytes | None]]]:
     """What the pure core says about the records: keys and values per partition, in order."""
     found: dict[int, list[tuple[bytes | None, bytes | None]]] = {}
@@ -147,7 +151,7 @@ async def test_two_processors_share_and_one_takes_over_from_the_killed(kafka: Ka
     records = traffic(120)
     half = len(records) // 2
     first, _second = processors(), processors()
-    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    by_time = in_order_of_time(records)
     await append(kafka, by_time[:half])
 
     async def progress() -> int:
@@ -165,7 +169,7 @@ async def test_one_with_a_name_has_its_partitions_again_after_a_kill_and_gives_t
 ) -> None:
     """Both long before the session timeout: the others would wait for that."""
     records = traffic(40)
-    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    by_time = in_order_of_time(records)
     third = len(records) // 3
     named = partial(processors, PROCESSORS_SESSION_TIMEOUT_S="300")
     first = named(PROCESSORS_INSTANCE="first")
@@ -185,7 +189,7 @@ async def test_one_with_a_name_has_its_partitions_again_after_a_kill_and_gives_t
 async def test_a_zombie_is_fenced_and_writes_nothing_twice(kafka: KafkaSettings, processors: Start) -> None:
     records = traffic(120)
     zombie = processors()
-    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    by_time = in_order_of_time(records)
     half = len(records) // 2
     await append(kafka, by_time[:half])
 
@@ -211,7 +215,7 @@ async def test_who_only_took_the_transactional_ids_keeps_no_partition_from_its_o
 ) -> None:
     """`make chaos`, stolen transactional ids: the owner waited for a session, though the group knew of no other."""
     records = traffic(40)
-    by_time = sorted(records, key=lambda record: dict(record.headers)["ce_time"])
+    by_time = in_order_of_time(records)
     half = len(records) // 2
     port = free_port()
     processors(PROCESSORS_SESSION_TIMEOUT_S="300", PROCESSORS_PORT=str(port))

@@ -134,7 +134,7 @@ def _long_lives(samples: list[Sample]) -> list[list[Sample]]:
 def _ends(life: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
     """The first and the last third of the warm part."""
     warm = life[int(len(life) * WARM) :]
-    third = len(warm) // 3
+    third = max(1, len(warm) // 3)
     return warm[:third], warm[-third:]
 
 
