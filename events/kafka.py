@@ -75,6 +75,12 @@ class KafkaSettings(Settings):
     kafka_topic_replication: int = Field(
         default=1, ge=1, le=9, description="Copies of each partition; from 3 on two must have what is acknowledged."
     )
+    kafka_silence_s: float = Field(
+        default=kafka_client.SILENCE_S,
+        ge=1,
+        le=60,
+        description="A broker that owes a prompt answer and says nothing for so long is connected to anew.",
+    )
 
     @property
     def topic_set(self) -> TopicSet:

@@ -5,6 +5,7 @@ All of it is of aiokafka 0.14 and was seen in runs with faults; where there is n
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final
 
@@ -21,13 +22,6 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 SILENCE_S: Final = 5.0
-"""A broker that owes an answer which it gives at once, and says nothing for so long, is connected to anew.
-
-What the network lost is sent again by the kernels after twice as long each time, half a minute later at last, and of
-the broker's own kernel we cannot ask another pace. A new connection is through with the first packet. Without it
-projections came back up to 58 s after a network of 30 s at 10 kB/s: aiokafka waits 40 s for each answer by itself, and
-a group's join needs some of them. Whoever hears anything, if slowly, stays.
-"""
 AT_ONCE: Final = frozenset(
     request.API_KEY
     for request in (
@@ -42,6 +36,32 @@ AT_ONCE: Final = frozenset(
 )
 
 log = structlog.get_logger()
+
+
+def _nobody() -> None:
+    """Nobody counts."""
+
+
+@dataclass(slots=True)
+class _Silence:
+    """A broker that owes an answer which it gives at once, and says nothing for so long, is connected to anew.
+
+    What the network lost is sent again by the kernels after twice as long each time, half a minute later at last, and
+    of the broker's own kernel we cannot ask another pace. A new connection is through with the first packet. Without
+    it projections came back up to 58 s after a network of 30 s at 10 kB/s: aiokafka waits 40 s for each answer by
+    itself, and a group's join needs some of them. Whoever hears anything, if slowly, stays.
+    """
+
+    limit_s: float = SILENCE_S
+    count: Callable[[], object] = _nobody
+
+
+_silence = _Silence()
+
+
+def limit_silence(limit_s: float, count: Callable[[], object]) -> None:
+    """Of every connection of the process from now on: how long a broker may be silent, and what is called if it was."""
+    _silence.limit_s, _silence.count = limit_s, count
 
 
 def mend() -> None:
@@ -64,7 +84,7 @@ class _Listening(AIOKafkaProtocol):  # type: ignore[misc]  # aiokafka ships no t
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        until_s = asyncio.get_running_loop().time() + SILENCE_S
+        until_s = asyncio.get_running_loop().time() + _silence.limit_s
         for limit in self.limits:
             if not limit.expired():
                 limit.reschedule(until_s)
@@ -90,14 +110,20 @@ def _unless_silent(send: Callable[..., Any]) -> Callable[..., Any]:
 async def _heard(connection: AIOKafkaConnection, answer: Awaitable[Any]) -> Any:
     protocol: _Listening = connection._protocol  # noqa: SLF001
     try:
-        async with asyncio.timeout(SILENCE_S) as limit:
+        async with asyncio.timeout(_silence.limit_s) as limit:
             protocol.limits.add(limit)
             try:
                 return await answer
             finally:
                 protocol.limits.discard(limit)
     except TimeoutError:
-        log.warning("a broker is silent and is connected to anew", host=connection.host, port=connection.port)
+        _silence.count()
+        log.warning(
+            "a broker is silent and is connected to anew",
+            host=connection.host,
+            port=connection.port,
+            silent_s=_silence.limit_s,
+        )
         raise
 
 
@@ -107,9 +133,12 @@ def _soon(connect: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(connect)
     async def connecting(connection: AIOKafkaConnection) -> Any:
         usual_s = connection._request_timeout  # noqa: SLF001
-        connection._request_timeout = min(usual_s, SILENCE_S)  # noqa: SLF001
+        connection._request_timeout = min(usual_s, _silence.limit_s)  # noqa: SLF001
         try:
             return await connect(connection)
+        except TimeoutError:
+            _silence.count()
+            raise
         finally:
             connection._request_timeout = usual_s  # noqa: SLF001
 

@@ -61,6 +61,12 @@ AGENT_STATUS: Final = Label("status", "the statuses of an agent")
 OUTCOME: Final = Label("outcome", "the outcomes of a poll")
 REASON: Final = one_of("reason", Reason)
 CALL_EVENT: Final = one_of("type", ("call.started", "call.ended", "call.end_missed", "call.corrected"))
+SILENCES: Final = Metric(
+    "counter",
+    "kafka_silences_total",
+    "Times that a broker said nothing for KAFKA_SILENCE_S, connecting or owing a prompt answer, and was connected to"
+    " anew.",
+)
 
 INGEST: Final = (
     Metric(
@@ -99,6 +105,7 @@ INGEST: Final = (
     Metric("gauge", "kafka_reachable", "1 while the last exchange with Kafka succeeded."),
     Metric("counter", "ticks_total", "Clock ticks that Kafka acknowledged."),
     Metric("gauge", "last_tick_timestamp_seconds", "When the newest acknowledged tick was made."),
+    SILENCES,
 )
 PROCESSORS: Final = (
     Metric("gauge", "partitions_assigned", "Partitions that this process owns now."),
@@ -168,6 +175,7 @@ PROCESSORS: Final = (
         (one_of("reason", ("fenced", "transaction", "broker")),),
     ),
     Metric("counter", "rebalances_total", "Assignments received from the consumer group."),
+    SILENCES,
 )
 PROJECTIONS: Final = (
     Metric("counter", "events_total", "Session events folded, by type.", (CALL_EVENT,)),
@@ -239,6 +247,7 @@ PROJECTIONS: Final = (
     ),
     Metric("gauge", "stream_bytes_limit", "PROJECTIONS_STREAM_BYTES_MAX: at it, the oldest messages are let go of."),
     Metric("counter", "stream_clients_dropped_total", "Clients dropped because they read too slowly."),
+    SILENCES,
 )
 POLLER: Final = (
     Metric("gauge", "enabled", "1 while polling is switched on."),
@@ -250,6 +259,7 @@ POLLER: Final = (
     Metric("counter", "histories_total", "Askings for the history of calls, by what came of them.", (PBX, OUTCOME)),
     Metric("counter", "lists_told_total", "Lists of active calls written for the processors, as a witness.", (PBX,)),
     Metric("counter", "writes_failed_total", "Observations that could not be written to Kafka.", (PBX,)),
+    SILENCES,
 )
 CATALOGUE: Final[Mapping[Service, tuple[Metric, ...]]] = {
     "ingest": INGEST,

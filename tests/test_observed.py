@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(300)
 """The run itself is a part of the first test's time."""
 
 GUARDS = {
+    "kafka_silences_total": "seen when a broker is silent (tests/test_silent_brokers.py)",
     "stale_events_total": "the consumer seeks to the view's position: only a broken client would bring older ones",
     "hanging_transactions_total": "seen when the broker leaves markers out (tests/test_hanging_on_kafka.py)",
     "lost_tails_total": "seen when a log is cut or made anew (tests/test_{lost_tail,projections}_on_kafka.py)",

@@ -1,9 +1,13 @@
 """A broker whose answers do not come, behind a proxy that understands Kafka: readers connect anew, and lose nothing."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from functools import partial
+from operator import lt
 from pathlib import Path
 
+import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import ConnectionGroup
@@ -15,6 +19,7 @@ from events.kafka import KafkaSettings, committed_reader, ensure_topics, forward
 from events.kafka_client import SILENCE_S
 from tests.chaos.brokers import Cluster
 from tests.chaos.proxy import Way
+from tests.system import System
 from tests.waiting import eventually
 
 WAY = "reader"
@@ -115,3 +120,19 @@ async def test_who_waits_for_a_group_is_not_taken_for_unanswered(behind: Behind)
     finally:
         await stop_consumer(reader)
         await gone._client.close()
+
+
+async def test_services_count_the_silences_and_the_setting_says_how_long_one_is(behind: Behind, tmp_path: Path) -> None:
+    async with System(behind.settings, tmp_path, KAFKA_SILENCE_S="1.5") as system, httpx.AsyncClient() as client:
+
+        async def silences(name: str) -> float:
+            text = (await client.get(f"http://127.0.0.1:{system.ports[name]}/metrics")).text
+            return float(re.findall(rf"^threecx_{name}_kafka_silences_total (.+)$", text, re.MULTILINE)[0])
+
+        readers = ("processors", "projections")
+        before = {name: await silences(name) for name in readers}
+        behind.way.forget()
+        for name in readers:
+            await eventually(partial(silences, name), partial(lt, before[name]))
+            assert "silent_s=1.5" in (tmp_path / f"{name}.log").read_text("utf-8")
+        await system.ready()
