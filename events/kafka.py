@@ -78,8 +78,9 @@ class KafkaSettings(Settings):
     kafka_silence_s: float = Field(
         default=kafka_client.SILENCE_S,
         ge=1,
-        le=60,
-        description="A broker that owes a prompt answer and says nothing for so long is connected to anew.",
+        le=10,
+        description="A broker that owes a prompt answer and says nothing for so long is connected to anew. Below the"
+        " session timeouts.",
     )
 
     @property
@@ -90,6 +91,7 @@ class KafkaSettings(Settings):
 
 def connection(settings: KafkaSettings) -> Options:
     """Where the broker is and how to be let in; raises ConfigurationError for what cannot be used."""
+    kafka_client.limit_silence(settings.kafka_silence_s)
     # A list: FastStream takes no comma-separated text.
     servers = [server.strip() for server in settings.kafka_bootstrap_servers.split(",")]
     try:

@@ -35,6 +35,9 @@ AT_ONCE: Final = frozenset(
     )
 )
 
+WHOLE_S: Final = 300.0
+"""So long an answer may come in pieces. A fetch has 50 MiB at the most: 170 kB/s are enough."""
+
 log = structlog.get_logger()
 
 
@@ -59,9 +62,14 @@ class _Silence:
 _silence = _Silence()
 
 
-def limit_silence(limit_s: float, count: Callable[[], object]) -> None:
-    """Of every connection of the process from now on: how long a broker may be silent, and what is called if it was."""
-    _silence.limit_s, _silence.count = limit_s, count
+def limit_silence(limit_s: float) -> None:
+    """How long a broker may be silent, of every connection of the process from now on."""
+    _silence.limit_s = limit_s
+
+
+def count_silences(count: Callable[[], object]) -> None:
+    """What is called for each connection that is given up, or not made, because a broker is silent."""
+    _silence.count = count
 
 
 def mend() -> None:
@@ -94,15 +102,21 @@ class _Listening(AIOKafkaProtocol):  # type: ignore[misc]  # aiokafka ships no t
 def _unless_silent(send: Callable[..., Any]) -> Callable[..., Any]:
     """Sending, whose answer does not come from a broker that is silent: TimeoutError, and the client connects anew.
 
-    Answers come in the order of their requests: behind one that may take its time, as a join does, all may.
+    Answers come in the order of their requests: behind one that may take its time, as a join does, all may. Of the
+    others aiokafka's own limit is for the whole: a fetch that took longer was begun again, for ever.
     """
 
     @wraps(send)
     def sending(connection: AIOKafkaConnection, request: Any, *arguments: Any, **options: Any) -> Any:
-        answer = send(connection, request, *arguments, **options)
-        owed = [asked for _, asked, _ in connection._requests]  # noqa: SLF001
-        is_prompt = all(asked is not None and asked.API_KEY in AT_ONCE for asked in owed)
-        return _heard(connection, answer) if owed and is_prompt else answer
+        owed = [request, *(asked for _, asked, _ in connection._requests)]  # noqa: SLF001
+        if not all(asked is not None and asked.API_KEY in AT_ONCE for asked in owed):
+            return send(connection, request, *arguments, **options)
+        usual_s = connection._request_timeout  # noqa: SLF001
+        connection._request_timeout = WHOLE_S  # noqa: SLF001 - it is read while this sends
+        try:
+            return _heard(connection, send(connection, request, *arguments, **options))
+        finally:
+            connection._request_timeout = usual_s  # noqa: SLF001
 
     return sending
 
@@ -117,13 +131,16 @@ async def _heard(connection: AIOKafkaConnection, answer: Awaitable[Any]) -> Any:
             finally:
                 protocol.limits.discard(limit)
     except TimeoutError:
-        _silence.count()
-        log.warning(
-            "a broker is silent and is connected to anew",
-            host=connection.host,
-            port=connection.port,
-            silent_s=_silence.limit_s,
-        )
+        if limit.expired() and connection.connected():  # else another that waited has closed it
+            _silence.count()
+            log.warning(
+                "a broker is silent and is connected to anew",
+                host=connection.host,
+                port=connection.port,
+                silent_s=_silence.limit_s,
+            )
+            # Not everywhere does aiokafka close it: who asks for metadata asked the same one again.
+            connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
         raise
 
 

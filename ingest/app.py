@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from events.kafka_client import limit_silence
+from events.kafka_client import count_silences
 from events.memory import collect_garbage_seldom, give_large_buffers_back
 from events.metrics import Metrics
 from events.pbx import pbxs_of
@@ -85,7 +85,7 @@ async def main(settings: IngestSettings) -> None:
             torn_bytes=recovery.torn_bytes,
         )
     metrics = Metrics("ingest")
-    limit_silence(settings.kafka_silence_s, metrics.counter("kafka_silences_total").inc)
+    count_silences(metrics.counter("kafka_silences_total").inc)
     journal.observe_sync = metrics.histogram("journal_sync_seconds").observe
     tracing = tracing_of("ingest", settings)
     forwarder = Forwarder(settings, journal, metrics, now, tracing=tracing)

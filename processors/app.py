@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from events.away import there
 from events.kafka import ensure_topics
-from events.kafka_client import limit_silence
+from events.kafka_client import count_silences
 from events.memory import collect_garbage_seldom, give_large_buffers_back
 from events.metrics import Metrics
 from events.pbx import pbxs_of
@@ -34,7 +34,7 @@ async def main(settings: ProcessorsSettings) -> None:
     give_large_buffers_back()
     pbxs = pbxs_of(settings)
     metrics = Metrics("processors")
-    limit_silence(settings.kafka_silence_s, metrics.counter("kafka_silences_total").inc)
+    count_silences(metrics.counter("kafka_silences_total").inc)
     tracing = tracing_of("processors", settings)
     runner = Runner(settings, pbxs, metrics, tracing)
     listener = listen(settings.processors_host, settings.processors_port, "PROCESSORS_PORT")

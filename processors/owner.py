@@ -148,7 +148,8 @@ class Owner:
         """The new owner works already, unless it is none: who only took the id is not of our group.
 
         Where the group has another owner, our place in it is gone, or soon taken from us. It is asked, for as long as a
-        session lasts: by then we would have heard of it.
+        session lasts. If it could not be all that time, we take over all the same: a rightful owner, fenced by that,
+        asks as we did and comes back.
         """
         until = time.monotonic() + self._settings.processors_session_timeout_s
         while not self._stopping and time.monotonic() < until:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from events.away import AwayError, Patience, there
 from events.kafka import ensure_topics
-from events.kafka_client import limit_silence
+from events.kafka_client import count_silences
 from events.memory import collect_garbage_seldom, give_large_buffers_back
 from events.metrics import Metrics
 from events.pbx import pbxs_of
@@ -58,7 +58,7 @@ async def main(settings: ProjectionsSettings) -> None:
     leave_who_reads_nothing(listener)
     store = store_at(settings.database_url, settings.topic_set.call_sessions)
     metrics = Metrics("projections")
-    limit_silence(settings.kafka_silence_s, metrics.counter("kafka_silences_total").inc)
+    count_silences(metrics.counter("kafka_silences_total").inc)
     feeds = Feeds(
         settings.projections_feed_silent_s,
         settings.kafka_topic_partitions,

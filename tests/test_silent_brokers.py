@@ -16,7 +16,7 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from structlog.testing import capture_logs
 
 from events.kafka import KafkaSettings, committed_reader, ensure_topics, forwarder_producer, stop_consumer
-from events.kafka_client import SILENCE_S
+from events.kafka_client import SILENCE_S, count_silences
 from tests.chaos.brokers import Cluster
 from tests.chaos.proxy import Way
 from tests.system import System
@@ -76,8 +76,9 @@ async def test_a_reader_whose_connections_hang_for_good_connects_anew_and_reads_
         await stop_consumer(reader)
 
 
-async def test_an_answer_that_comes_slowly_is_waited_for(behind: Behind) -> None:
-    reader = AIOKafkaConsumer(behind.topic, **committed_reader(behind.settings), group_id=None)
+async def test_an_answer_that_comes_slowly_is_waited_for_longer_than_a_request_may_take(behind: Behind) -> None:
+    impatient = committed_reader(behind.settings) | {"request_timeout_ms": int(1.2 * SILENCE_S * 1000)}
+    reader = AIOKafkaConsumer(behind.topic, **impatient, group_id=None)
     await reader.start()
     try:
         whole = b"x" * 600_000
@@ -89,6 +90,22 @@ async def test_an_answer_that_comes_slowly_is_waited_for(behind: Behind) -> None
         assert logs == []
     finally:
         behind.way.heal()
+        await stop_consumer(reader)
+
+
+async def test_metadata_that_do_not_come_are_asked_for_once_more_on_another_connection(behind: Behind) -> None:
+    counted: list[None] = []
+    count_silences(partial(counted.append, None))
+    reader = AIOKafkaConsumer(**committed_reader(behind.settings), group_id=None)  # of nothing: nobody else connects
+    await reader.start()
+    try:
+        assert await reader._client.force_metadata_update()
+        behind.way.forget()
+        assert not await reader._client.force_metadata_update()
+        assert counted == [None]
+        assert await reader._client.force_metadata_update()
+        assert counted == [None]
+    finally:
         await stop_consumer(reader)
 
 

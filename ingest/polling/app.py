@@ -18,7 +18,7 @@ from starlette.routing import Route
 from events import topics
 from events.away import Reminder
 from events.kafka import committed_reader, ensure_topics, patience, stop_consumer
-from events.kafka_client import limit_silence
+from events.kafka_client import count_silences
 from events.metrics import Metrics
 from events.serving import exposition, listen, serving
 from ingest.polling.config import Config
@@ -42,7 +42,7 @@ async def main(settings: PollSettings) -> None:
     """Run until cancelled; raises ConfigurationError for what no retry can help."""
     config = Config(settings)
     metrics = Metrics("poller")
-    limit_silence(settings.kafka_silence_s, metrics.counter("kafka_silences_total").inc)
+    count_silences(metrics.counter("kafka_silences_total").inc)
     pollers = Pollers(config, metrics)
     listener = listen(settings.polling_host, settings.polling_port, "POLLING_PORT")
     if not config.polling.enabled:
