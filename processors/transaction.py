@@ -12,7 +12,8 @@ no deadline anywhere in a transaction. So the order here is the point:
 After any error, or when a deadline passes, the outcome is unknown: the producer is thrown away, a new one with the
 same id settles the old transaction, and the owner reads the offset and the state again. So, too, when a connection
 broke since the last transaction began and its markers are not all there: a broker that comes back may leave them out
-(see `hanging`), and the next transaction would decide what hangs.
+(see `hanging`), and the next transaction would decide what hangs. And when one broke while a transaction was ended:
+its end may be sent twice.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.producer import sender
@@ -100,7 +102,7 @@ class Transactions:
                 for topic in topics:  # a transaction without a record in them: its markers are all that is wanted
                     self._producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, self.partition))  # noqa: SLF001
                 await self._send_offset(next_offset)
-                await (self._producer.commit_transaction() if is_commit else self._producer.abort_transaction())
+                await self._end(is_commit=is_commit)
         except (KafkaError, OSError, TimeoutError, *WRONG_STATE) as error:
             raise TransactionFailed(f"what hangs was not settled: {error!r}") from error
 
@@ -127,7 +129,23 @@ class Transactions:
             if isinstance(outcome, BaseException):
                 raise outcome
         await self._send_offset(batch.next_offset)
-        await self._producer.commit_transaction()
+        await self._end(is_commit=True)
+
+    async def _end(self, *, is_commit: bool) -> None:
+        """End the transaction; raises TransactionFailed when its end may have been sent twice.
+
+        aiokafka sends it again when its connection broke. The first one, delayed on its way, would end whatever
+        transaction of the same epoch it then meets (KAFKA-17754): who may have sent two begins with another epoch.
+        """
+        ways = self._ways_to_coordinators()
+        await (self._producer.commit_transaction() if is_commit else self._producer.abort_transaction())
+        now = self._ways_to_coordinators()
+        if not all(one.connected() and now.get(name) is one for name, one in ways.items()):
+            raise TransactionFailed("a connection broke while the transaction was ended")
+
+    def _ways_to_coordinators(self) -> dict[object, AIOKafkaConnection]:
+        conns = self._producer.client._conns  # noqa: SLF001 - there is no public way
+        return {name: one for name, one in conns.items() if name[1] == ConnectionGroup.COORDINATION}
 
     async def _send_offset(self, next_offset: int) -> None:
         offsets = {TopicPartition(self._settings.topic_set.webhooks, self.partition): next_offset}

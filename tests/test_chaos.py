@@ -1,6 +1,7 @@
 """Faults of every kind on a whole system, and the verdict: the short form of ``make chaos``.
 
-None is longer than half a second; those of the services' processes and those around them go on side by side.
+None is longer than half a second, but for a commit that is held back and a wrong clock; those of the services'
+processes and those around them go on side by side.
 """
 
 import shutil

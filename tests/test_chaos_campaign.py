@@ -36,15 +36,16 @@ def test_a_run_that_was_red_stays_in_the_table_and_its_violations_are_counted() 
     lines = table(ROWS, [made("kills", [1.0, 2.0, 9.0]), made("kills", [3.0, 4.0], red)])
     assert len(lines) == 3, "no line for what was not made, and none for all where there is one"
     assert (
-        "| kills | 5, 5 | 1, 1, 1 of 2,000 requests, 4,000 events (1 of 2 runs red) | 3.0 / 9.0 / 9.0 s |" in lines[2]
+        "| kills | 5, 5 | 2, 1, 1 of 2,000 requests, 4,000 session events (1 of 2 runs red) | 3.0 / 9.0 / 9.0 s |"
+        in lines[2]
     )
 
 
 def test_the_last_line_is_of_all() -> None:
     lines = table(ROWS, [made("kills", [1.0, 9.0]), made("freezes", [3.0, 4.0], ["kill: not caught up"])])
     assert (
-        "| all of these | 4, 7 | 0, 0, 1 of 2,000 requests, 4,000 events (1 of 2 runs red) | 3.5 / 9.0 / 9.0 s |"
-        in lines[-1]
+        "| all of these | 4, 7 | 0, 0, 1 of 2,000 requests, 4,000 session events (1 of 2 runs red)"
+        " | 3.5 / 9.0 / 9.0 s |" in lines[-1]
     )
 
 
@@ -60,4 +61,4 @@ def test_a_run_without_a_verdict_is_red_made_nothing_and_holds_nobody_up() -> No
     row, faults, number = due(ROWS, [nothing, made("freezes", [1.0, 1.0])]) or (None, 0, 0)
     assert (row, faults, number) == (ROWS[0], 3, 1), "with another seed"
     line = table(ROWS, [nothing])[2]
-    assert "| 0, 5 | 0, 0, 0 of 0 requests, 0 events (1 more runs came to no verdict) | - | - | 0.0 s |" in line
+    assert "| 0, 5 | 0, 0, 0 of 0 requests, 0 session events (1 more runs came to no verdict) | - | - | 0.0 s |" in line

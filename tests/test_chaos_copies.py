@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.errors import OffsetOutOfRangeError
 
 from events.kafka import KafkaSettings, connection, ensure_topics
 from tests.builders import Log, start
-from tests.chaos.copies import Copies, kept_for
+from tests.chaos.copies import Copies, DeletedError, kept_for
 from tests.chaos.reference import Raw
 from tests.system import append, read_committed
 
@@ -64,5 +63,5 @@ async def test_what_was_deleted_before_it_was_copied_is_no_clean_run(kafka: Kafk
     await append(kafka, LOG.records)
     await delete_before(kafka, 2)
     async with copying(Copies(kafka, [kafka.topic_set.webhooks])) as task:
-        with pytest.raises(OffsetOutOfRangeError):
+        with pytest.raises(DeletedError):
             await asyncio.wait_for(asyncio.shield(task), 20)

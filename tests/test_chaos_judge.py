@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
@@ -45,7 +46,7 @@ class Evidence:
             verdict.accepted_are_there(self.attempts, self.webhooks, 0.0),
             verdict.nothing_unsent(self.attempts, self.webhooks, clock_was_right=True),
             verdict.sessions_equal(self.expected, found, self.dead, self.attempts),
-            verdict.views_equal("SQLite", self.fold, self.calls, self.agents, self.revisions, {}),
+            verdict.views_equal("SQLite", self.fold, self.calls, self.agents, self.revisions, {}, [T0]),
         ]
 
     @property
@@ -118,6 +119,21 @@ def invent_a_webhook(found: Evidence) -> None:
     found.webhooks.append(Raw(0, 10**6, b"default", b'{"a": 1}', tuple(envelope.encode(said))))
 
 
+def move_a_webhook_to_another_partition(found: Evidence) -> None:
+    found.webhooks.append(first_webhook(found)._replace(partition=1))
+
+
+def give_a_webhook_another_key(found: Evidence) -> None:
+    one = first_webhook(found)
+    found.webhooks[found.webhooks.index(one)] = one._replace(key=b"elsewhere")
+
+
+def write_what_is_neither_webhook_nor_tick(found: Evidence) -> None:
+    headers = first_webhook(found).header | {"ce_type": "threecx.webhook.deceived"}
+    said = tuple((name, value.encode()) for name, value in headers.items())
+    found.webhooks.append(first_webhook(found)._replace(headers=said))
+
+
 def swap_two_webhooks(found: Evidence) -> None:
     first, second = [n for n, one in enumerate(found.webhooks) if one.header["ce_type"] == Type.WEBHOOK_RECEIVED][:2]
     found.webhooks[first], found.webhooks[second] = found.webhooks[second], found.webhooks[first]
@@ -166,6 +182,24 @@ def change_a_session_event(found: Evidence) -> None:
     said = orjson.loads(found.sessions[number].value or b"")
     said["session"]["duration_s"] = 10_800
     found.sessions[number] = found.sessions[number]._replace(value=orjson.dumps(said))
+
+
+def write_a_session_event_in_other_bytes(found: Evidence) -> None:
+    number = first_call(found)
+    value = found.sessions[number].value or b""
+    found.sessions[number] = found.sessions[number]._replace(value=value.replace(b":", b": ", 1))
+
+
+def give_a_session_event_another_key(found: Evidence) -> None:
+    number = first_call(found)
+    found.sessions[number] = found.sessions[number]._replace(key=b"elsewhere")
+
+
+def give_a_session_event_another_header(found: Evidence) -> None:
+    number = first_call(found)
+    headers = found.sessions[number].header | {"ce_type": "call.corrected", "ce_id": "x"}
+    said = tuple((name, value.encode()) for name, value in headers.items())
+    found.sessions[number] = found.sessions[number]._replace(headers=said)
 
 
 def lose_a_dead_letter(found: Evidence) -> None:
@@ -225,6 +259,10 @@ def miscount_a_day(found: Evidence) -> None:
     found.agents[0]["today"] |= {"calls": found.agents[0]["today"]["calls"] + 1}
 
 
+def stay_with_yesterday(found: Evidence) -> None:
+    found.agents[0]["today"] |= {"day": (T0 - timedelta(days=1)).date().isoformat()}
+
+
 def tell_a_wrong_last_call(found: Evidence) -> None:
     found.agents[0] |= {"last_call": "x"}
 
@@ -233,6 +271,9 @@ PLANTED: Sequence[tuple[Callable[[Evidence], None], str]] = (
     (lose_a_webhook, "lost-write"),
     (change_a_body, "corrupt-write"),
     (invent_a_webhook, "phantom"),
+    (move_a_webhook_to_another_partition, "wrong key or partition"),
+    (give_a_webhook_another_key, "wrong key or partition"),
+    (write_what_is_neither_webhook_nor_tick, "phantom (neither webhook nor tick)"),
     (swap_two_webhooks, "wrong order"),
     (tick_before_its_time, "a webhook after a younger tick"),
     (stamp_a_webhook_late, "wrong time"),
@@ -243,6 +284,9 @@ PLANTED: Sequence[tuple[Callable[[Evidence], None], str]] = (
     (show_what_was_aborted, "aborted-read"),
     (swap_two_session_events, "wrong value or order"),
     (change_a_session_event, "wrong value or order"),
+    (write_a_session_event_in_other_bytes, "the same values in other bytes"),
+    (give_a_session_event_another_key, "wrong key or headers"),
+    (give_a_session_event_another_header, "wrong key or headers"),
     (lose_a_dead_letter, "lost-write (dead letter)"),
     (double_a_dead_letter, "duplicate or phantom (dead letter)"),
     (lose_what_the_door_refused, "lost-write (refused at the door)"),
@@ -256,6 +300,7 @@ PLANTED: Sequence[tuple[Callable[[Evidence], None], str]] = (
     (forget_an_idle_agent, "lost-update (agent)"),
     (invent_an_agent, "phantom (agent)"),
     (miscount_a_day, "wrong agent"),
+    (stay_with_yesterday, "another day (agent)"),
     (tell_a_wrong_last_call, "wrong agent"),
 )
 
@@ -314,9 +359,10 @@ def test_a_webhook_without_a_timely_answer_is_seen() -> None:
 
 def test_a_counter_that_is_off_by_one_is_seen() -> None:
     right = {"accepted by ingest": 9.0, "session events by processors": 12.0, "folded on SQLite": 12.0}
-    assert not verdict.counters_balance(9, right).violations
+    assert not verdict.counters_balance(9, right, ticks=1).violations
+    assert "lost-write (tick)" in verdict.counters_balance(9, right, ticks=0).violations[0]
     for name, value in right.items():
-        assert verdict.counters_balance(9, right | {name: value - 1}).violations, name
+        assert verdict.counters_balance(9, right | {name: value - 1}, ticks=1).violations, name
 
 
 async def test_the_ledger_holds_each_attempt_and_its_answer(tmp_path: Path) -> None:

@@ -280,9 +280,11 @@ class Upgrade:
         self._tell(verdict.sessions_equal(expected, by_partition(sessions), dead, attempts))
         fold = folded(expected)
         for name, board in stores.items():
-            calls, (agents, _) = await self.site.calls(board), await self.site.agents(board)
+            calls, asked = await self.site.calls(board), [datetime.now(UTC)]
+            agents, _ = await self.site.agents(board)
+            asked.append(datetime.now(UTC))
             revisions = await self._revisions(board, fold)
-            self._tell(verdict.views_equal(STORES[name], fold, calls, agents, revisions, self.site.zones))
+            self._tell(verdict.views_equal(STORES[name], fold, calls, agents, revisions, self.site.zones, asked))
 
     async def _revisions(self, board: str, fold: Fold) -> dict[str, int]:
         ids = Random(len(fold.sessions)).sample(sorted(fold.sessions), min(WHY_SAMPLE, len(fold.sessions)))

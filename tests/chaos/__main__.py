@@ -131,7 +131,11 @@ def main() -> int:
     say(f"seed {given.seed}: {len(faults)} faults, {given.brokers} broker(s), {given.rate:g} webhooks/s; {folder}")
     surroundings = surroundings_for(faults, given.brokers, given.retention or 0.0)
     run = Run(folder, given.seed, given.rate, surroundings, faults, say)
-    report = asyncio.run(run.one_by_one(given.rest, FAULT_EVERY_S if given.soak else 0.0))
+    try:
+        report = asyncio.run(run.one_by_one(given.rest, FAULT_EVERY_S if given.soak else 0.0))
+    except BaseException:
+        print(f"no verdict; evidence: {folder}\nagain: {again(given)}")
+        raise
     run.watch.keep(folder / "processes.csv")
     if given.soak:
         report.problems += run.watch.problems()

@@ -7,6 +7,7 @@ at any time and goes on where it was. Exit status 0 when every run that was made
 import argparse
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ P99: Final = 0.99
 LOST: Final = ("lost", "stale", "gap")
 DOUBLED: Final = ("duplicate",)
 Result = dict[str, Any]
+ANEW: Final = "python -m tests.chaos.campaign --results mine.jsonl --minutes 400"
 NO_VERDICT: Final[Result] = {
     "recovery_s": {},
     "counts": {"attempts": 0, "session events": 0},
@@ -125,7 +127,7 @@ def table(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
         "made, of wanted",
         "lost, doubled, wrong",
         "caught up: median, p99, most",
-        "with the start of who was killed",
+        "including restart time",
         "slowest answer",
         "the last run",
     )
@@ -133,9 +135,7 @@ def table(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
     lines = [_line(row.name, row.wanted, found, f"`{found[-1]['command']}`") for row, found in made_of.items()]
     if len(made_of) > 1:
         every = [one for found in made_of.values() for one in found]
-        lines.append(
-            _line("all of these", sum(row.wanted for row in made_of), every, "`python -m tests.chaos.campaign`")
-        )
+        lines.append(_line("all of these", sum(row.wanted for row in made_of), every, f"`{ANEW}`"))
     return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines]
 
 
@@ -143,20 +143,27 @@ def _line(name: str, wanted: int, results: Sequence[Result], command: str) -> st
     caught_up = sorted(one for result in results for times in result["recovery_s"].values() for one in times)
     judged = [result for result in results if result["violations"] != NO_VERDICT["violations"]]
     wrong = [violation.split(": ", 1)[-1] for result in judged for violation in result["violations"]]
-    lost = sum(any(word in one for word in LOST) for one in wrong)
-    doubled = sum(any(word in one for word in DOUBLED) for one in wrong)
+    lost = sum(_how_many(one) for one in wrong if any(word in one for word in LOST))
+    doubled = sum(_how_many(one) for one in wrong if any(word in one for word in DOUBLED))
+    other = sum(_how_many(one) for one in wrong) - lost - doubled
     counts = [result["counts"] for result in results]
     requests, events = (sum(one[name] for one in counts) for name in ("attempts", "session events"))
     with_start = sorted(one for result in results for times in result.get("since_over_s", {}).values() for one in times)
     red, unjudged = sum(bool(result["violations"]) for result in judged), len(results) - len(judged)
     slowest_s = max(result["slowest_answer_s"] for result in results)
     return (
-        f"| {name} | {len(caught_up)}, {wanted} | {lost}, {doubled}, {len(wrong) - lost - doubled}"
-        f" of {requests:,} requests, {events:,} events"
+        f"| {name} | {len(caught_up)}, {wanted} | {lost}, {doubled}, {other}"
+        f" of {requests:,} requests, {events:,} session events"
         + (f" ({red} of {len(judged)} runs red)" if red else "")
         + (f" ({unjudged} more runs came to no verdict)" if unjudged else "")
         + f" | {_spread(caught_up)} | {_spread(with_start)} | {slowest_s:.1f} s | {command} |"
     )
+
+
+def _how_many(violation: str) -> int:
+    """Of "lost-write (2): a; b" two; what has no number is one."""
+    found = re.search(r"\((\d+)\)", violation)
+    return int(found[1]) if found else 1
 
 
 def _spread(times: Sequence[float]) -> str:

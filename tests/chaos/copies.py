@@ -37,6 +37,10 @@ def _short(topic: topics.Topic, retention_ms: int) -> topics.Topic:
     return replace(topic, configs=MappingProxyType(configs))
 
 
+class DeletedError(Exception):
+    """A record was deleted before it was copied: there is nothing to be judged."""
+
+
 class Copies:
     """Every committed record of some topics, as they come."""
 
@@ -49,18 +53,21 @@ class Copies:
         }
 
     async def run(self) -> None:
-        """Until cancelled; raises OffsetOutOfRangeError when a record was deleted before it was copied."""
+        """Until cancelled; raises DeletedError."""
         consumer = AIOKafkaConsumer(**(committed_reader(self._kafka) | {"auto_offset_reset": "none"}), group_id=None)
         await consumer.start()
         try:
             consumer.assign(list(self._next))
             for partition in self._next:
                 consumer.seek(partition, 0)
+            lost: Sequence[TopicPartition] = ()
             while True:
                 try:
+                    await self._go_on(consumer, lost)
+                    lost = ()
                     await self._copy(consumer)
                 except OffsetOutOfRangeError as error:
-                    await self._go_on(consumer, list(error.args[0]))
+                    lost = list(error.args[0])
                 except KafkaError:  # a broker has gone; `all_of` waits until all is there
                     await asyncio.sleep(0.2)
         finally:
@@ -82,7 +89,8 @@ class Copies:
         for partition in partitions:
             first = (await consumer.beginning_offsets([partition]))[partition]
             if first > self._next[partition]:
-                raise OffsetOutOfRangeError({partition: self._next[partition]})
+                message = f"{partition} begins at {first}, and was copied up to {self._next[partition]}"
+                raise DeletedError(message)
             consumer.seek(partition, self._next[partition])
 
     async def all_of(self, name: str, ends: Sequence[int]) -> list[Raw]:

@@ -26,7 +26,7 @@ class Way:
     `cut`: connections are refused and reset. `stalled`: they stay open and nothing passes. `answers_stalled`: requests
     pass, answers do not. `bytes_per_s`: as much as passes each way (null: all). `commit_answers_lost`: of so many
     commits the answer is lost, with its connection. `commits_held_s`: a commit is passed on that much later, whether
-    its sender still waits or not; `commits_to_hold` counts them down.
+    its sender still waits or not, or when `release` is called; `commits_to_hold` counts them down.
     """
 
     cut: bool = False
@@ -37,8 +37,16 @@ class Way:
     commits_held_s: float = 0.0
     commits_to_hold: int = 0
     commits_touched: int = 0
+    commits_delivered: int = 0
+    """Of those that were held."""
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _senders: set[asyncio.StreamWriter] = field(default_factory=set)
     _era: int = 0
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def release(self) -> None:
+        """Pass on the commits that are held."""
+        self._released.set()
 
     def forget(self) -> None:
         """What is connected now hangs for good, as behind a firewall that lost its state; who connects anew is let in.
@@ -46,6 +54,11 @@ class Way:
         So does a connection after a fault below TCP, for as long as the kernels wait before they send again.
         """
         self._era += 1
+
+    def leave(self) -> None:
+        """Break the senders' side of every connection, now: what is held on its way to a broker still arrives."""
+        for writer in list(self._senders):
+            writer.transport.abort()
 
     def reset(self) -> None:
         """Break every connection, now."""
@@ -81,6 +94,7 @@ class Way:
             return
         both = {writer, to_broker}
         self._open |= both
+        self._senders.add(writer)
         lost: set[int] = set()
         era = self._era
         requests = asyncio.create_task(self._requests(reader, to_broker, lost, era))
@@ -92,6 +106,7 @@ class Way:
             await asyncio.wait({answers})
         finally:
             self._open -= both
+            self._senders.discard(writer)
             for one in both:
                 one.transport.abort()
 
@@ -103,6 +118,7 @@ class Way:
                 frame = await _frame(reader)
                 await self._unless(lambda: self.stalled or era < self._era)
                 key, _, correlation = REQUEST_HEAD.unpack_from(frame, LENGTH.size)
+                is_held = False
                 if key == END_TXN:
                     if self.commit_answers_lost > 0:
                         self.commit_answers_lost -= 1
@@ -111,8 +127,11 @@ class Way:
                     if self.commits_to_hold > 0:
                         self.commits_to_hold -= 1
                         self.commits_touched += 1
-                        await asyncio.sleep(self.commits_held_s)
+                        is_held = True
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._released.wait(), self.commits_held_s)
                 await self._pass(writer, frame)
+                self.commits_delivered += is_held
 
     async def _answers(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: set[int], era: int

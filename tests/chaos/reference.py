@@ -18,6 +18,7 @@ Json = dict[str, Any]
 AgentKey = tuple[str, str]
 Facts = Mapping[tuple[str, bytes], Said | None]
 WEBHOOK = "threecx.webhook.received"
+TICK = "threecx.clock.tick"
 PROGRESS = "threecx.feed.progress"
 OUTCOMES = ("answered", "missed", "not_answered")
 DIRECTIONS = ("inbound", "outbound", "internal")

@@ -18,7 +18,7 @@ from tests.chaos.faults import Faults, NotMetError
 from tests.chaos.follower import Follower
 from tests.chaos.ledger import Ledger, attempts_of
 from tests.chaos.plan import PARTITIONS, Fault, closes_the_door, lanes_of, may_refuse
-from tests.chaos.reference import PROGRESS, Fold, Raw, expect_all, folded
+from tests.chaos.reference import PROGRESS, TICK, Fold, Raw, expect_all, folded
 from tests.chaos.site import ALWAYS, RULES, Site, Surroundings
 from tests.chaos.soak import Watch
 from tests.chaos.traffic import QUEUE, Sender, Traffic
@@ -26,6 +26,8 @@ from tests.chaos.traffic import QUEUE, Sender, Traffic
 STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 CALM_WEBHOOKS = 120
 WHY_SAMPLE = 60
+LINES = 8
+"""The fourth and the fifth are of two databases."""
 CATCH_UP_TIMEOUT_S = 120.0
 REFUSES_AFTER_S = 5.0
 """So long after its disk is well again ingest may still refuse."""
@@ -134,10 +136,14 @@ class Run:
             await asyncio.sleep(rest_s)
             watching = asyncio.create_task(self.watch.run())
             await faults()
+            if watching.done():
+                watching.result()
             watching.cancel()
             self._sender.stop()
             await sending
             await self._judge(followers)
+        except (TimeoutError, AssertionError) as error:  # whoever hangs keeps the verdict from nobody
+            self.report.problems.append(f"something did not come to its end: {error!r}")
         finally:
             for task in (sending, self._copying, *following):
                 if task is not None:
@@ -156,6 +162,8 @@ class Run:
             over_s = await self._doing.bring_about(fault)
         except NotMetError as error:
             self.report.done[f"without effect ({error})"] += 1
+        except (TimeoutError, AssertionError) as error:
+            self.report.problems.append(f"{fault}: not well again: {error!r}")
         if closes_the_door(fault):
             self._down.append((began_s - 1, time.monotonic() + 1))
         if may_refuse(fault):
@@ -177,11 +185,11 @@ class Run:
     async def _judge(self, followers: Mapping[str, Follower]) -> None:
         for follower in followers.values():
             follower.stays = True
-        deltas: Counter[str] | None = None
+        calm: verdict.Line | None = None
         try:
             await self.site.caught_up(CATCH_UP_TIMEOUT_S)
             self._say("healed; counting in peace")
-            deltas = await self._in_peace()
+            calm = await self._in_peace()
         except (TimeoutError, AssertionError) as error:
             self.report.problems.append(f"no peace: {error or self.site.behind}")
         await self.site.stop("ingest")  # no more ticks: what is in the log now is all
@@ -198,22 +206,26 @@ class Run:
             verdict.accepted_are_there(attempts, webhooks, wall_s() if self._clock_was_right else None),
             verdict.nothing_unsent(attempts, webhooks, clock_was_right=self._clock_was_right),
         ]
-        unknown = [one for one in webhooks if one.header["ce_type"] != "threecx.clock.tick" and not self._knows(one)]
+        unknown = [one for one in webhooks if one.header["ce_type"] != TICK and not self._knows(one)]
         if not unknown:
             expected = expect_all(by_partition(webhooks), self._sender.facts, self.site.rules, frozenset({QUEUE}))
             lines.append(verdict.sessions_equal(expected, by_partition(sessions), dead, attempts))
             fold = folded(expected)
             for store, name in STORES.items():
-                calls, (agents, position) = await self.site.calls(store), await self.site.agents(store)
+                calls, asked = await self.site.calls(store), [datetime.now(UTC)]
+                agents, position = await self.site.agents(store)
+                asked.append(datetime.now(UTC))
                 revisions = await self._revisions(store, fold)
-                lines.append(verdict.views_equal(name, fold, calls, agents, revisions, self.site.zones))
+                lines.append(verdict.views_equal(name, fold, calls, agents, revisions, self.site.zones, asked))
                 follower = followers[store]
                 await _comes_to(follower, position)
                 lines.append(verdict.stream_equals(name, follower, calls, agents))
                 self.report.done[f"stream breaks ({name})"] = follower.breaks
-        if deltas is not None:
-            lines.append(verdict.counters_balance(CALM_WEBHOOKS, deltas))
+        if calm is not None:
+            lines.append(calm)
         self.report.lines = sorted(lines, key=lambda line: line.holds)
+        if len(lines) != LINES:
+            self.report.problems.append(f"{len(lines)} of {LINES} lines; records that nobody knows: {len(unknown)}")
         self.report.answers_s, unanswered = verdict.answers(attempts, self._down, self._refusing)
         self.report.problems += unanswered
         self.report.problems += self.site.problems
@@ -221,7 +233,7 @@ class Run:
     def _knows(self, record: Raw) -> bool:
         return (record.header["ce_source"].removeprefix("/pbx/"), record.value or b"") in self._sender.facts
 
-    async def _in_peace(self) -> Counter[str]:
+    async def _in_peace(self) -> verdict.Line:
         """What each service counted while so many webhooks came and no fault."""
         before = await self._at_rest()
         await self._sender.calmly(CALM_WEBHOOKS)
@@ -232,7 +244,7 @@ class Run:
             return sum(after[key] - before[key] for key in keys)
 
         # Ticks and progress go on meanwhile: they are left out.
-        return Counter(
+        grown = Counter(
             {
                 "accepted by ingest": grew("ingest", "ingest_accepted_total"),
                 "forwarded by ingest": grew("ingest", "ingest_forwarded_total"),
@@ -242,6 +254,7 @@ class Run:
                 "folded on PostgreSQL": grew("projections-postgres", "projections_events_total", PROGRESS),
             }
         )
+        return verdict.counters_balance(CALM_WEBHOOKS, grown, grew("ingest", "ingest_ticks_total"))
 
     async def _at_rest(self) -> Counter[str]:
         """Every counter, once nothing is under way and no timer has fired for a while."""

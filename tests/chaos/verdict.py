@@ -9,14 +9,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from http import HTTPStatus
 
 import orjson
 
 from tests.chaos.follower import Follower
 from tests.chaos.ledger import Attempt
-from tests.chaos.reference import WEBHOOK, Expected, Fold, Json, Raw
+from tests.chaos.reference import PROGRESS, TICK, WEBHOOK, Expected, Fold, Json, Raw
 
 Window = tuple[float, float]
 """From when to when, in the ledger's seconds."""
@@ -79,7 +79,8 @@ def nothing_unsent(attempts: Sequence[Attempt], webhooks: Sequence[Raw], *, cloc
     """2: nothing is there that was not sent, nor more often than it was; repeats of ingest's keep id and sequence.
 
     And all is in order: in a partition an instance's sequences ascend where they are there for the first time, and, if
-    its clock was right, no webhook comes after a younger tick of its instance.
+    its clock was right, no webhook comes after a younger tick of its instance. A PBX's webhooks bear its name as their
+    key, and are in one partition.
     """
     line = Line("2 nothing is there that was not sent")
     sent = Counter((one.pbx, one.body) for one in attempts if one.status != 422)
@@ -87,14 +88,21 @@ def nothing_unsent(attempts: Sequence[Attempt], webhooks: Sequence[Raw], *, cloc
     ids: dict[tuple[str, str], Raw] = {}
     last: dict[tuple[int, str], int] = {}
     ticked: dict[tuple[int, str], str] = {}
-    ambiguous, unordered, late = [], [], []
+    ambiguous, unordered, late, foreign, misplaced = [], [], [], [], []
+    home: dict[str, int] = {}
     repeats = 0
     for record in webhooks:
         said = record.header
+        if said["ce_type"] not in {WEBHOOK, TICK}:
+            foreign.append(said["ce_type"])
+            continue
         place = record.partition, said["ingest"]
         if said["ce_type"] != WEBHOOK:
             ticked[place] = max(said["ce_time"], ticked.get(place, ""))
             continue
+        pbx = said["ce_source"].removeprefix("/pbx/")
+        if record.key != pbx.encode() or home.setdefault(pbx, record.partition) != record.partition:
+            misplaced.append(f"{pbx}: key {record.key!r} in partition {record.partition}")
         first = ids.setdefault((said["ingest"], said["ingest_sequence"]), record)
         if first is not record:
             repeats += 1
@@ -110,6 +118,8 @@ def nothing_unsent(attempts: Sequence[Attempt], webhooks: Sequence[Raw], *, cloc
     line.blame("corrupt-write", ambiguous)
     line.blame("wrong order", unordered)
     line.blame("a webhook after a younger tick", late)
+    line.blame("phantom (neither webhook nor tick)", foreign)
+    line.blame("wrong key or partition", misplaced)
     there = Counter((one.header["ce_source"].removeprefix("/pbx/"), one.value or b"") for one in ids.values())
     line.counts = {"webhooks": len(ids), "forwarded again": repeats}
     line.blame("phantom", there - sent)
@@ -124,14 +134,17 @@ def sessions_equal(
     dead: Sequence[Raw],
     attempts: Sequence[Attempt],
 ) -> Line:
-    """3: `read_committed` sessions equal the model's, in order; and so do the dead letters."""
-    line = Line("3 sessions equal the model's, in order")
+    """3: `read_committed` sessions equal the model's byte for byte, in order; and so do the dead letters."""
+    line = Line("3 sessions equal the model's, byte for byte, in order")
     count = 0
     for partition, right in expected.items():
-        mine = [orjson.loads(one.value or b"{}") for one in found.get(partition, ())]
-        count += len(mine)
-        if mine != right.session_events:
-            _compare(line, partition, right.session_events, mine)
+        records = found.get(partition, ())
+        count += len(records)
+        if [one.value for one in records] != [orjson.dumps(one) for one in right.session_events]:
+            _compare(line, partition, right.session_events, [orjson.loads(one.value or b"{}") for one in records])
+        else:
+            pairs = zip(records, right.session_events, strict=True)
+            line.blame("wrong key or headers", (event["id"] for one, event in pairs if not _is_wrapped(one, event)))
     letters = Counter(one.header["ce_id"] for one in dead if one.header["dead_letter_origin"] != "ingest")
     wanted = Counter(identity for right in expected.values() for identity in right.dead_letters)
     line.blame("lost-write (dead letter)", wanted - letters)
@@ -149,6 +162,21 @@ def sessions_equal(
     return line
 
 
+def _is_wrapped(record: Raw, event: Json) -> bool:
+    """Whether key and headers say what the event says; a feed's progress is of no PBX."""
+    said = record.header
+    pbx = said["ce_source"].removeprefix("/pbx/") if event["type"] == PROGRESS else event["session"]["pbx"]
+    right = {
+        "ce_specversion": "1.0",
+        "ce_id": event["id"],
+        "ce_source": f"/pbx/{pbx}",
+        "ce_type": event["type"],
+        "ce_time": event["time"],
+        "content-type": "application/json",
+    }
+    return said == right and (event["type"] == PROGRESS or record.key == pbx.encode())
+
+
 def _compare(line: Line, partition: int, right: Sequence[Json], mine: Sequence[Json]) -> None:
     wanted, seen = Counter(one["id"] for one in right), Counter(one["id"] for one in mine)
     where = f"partition {partition}: "
@@ -156,8 +184,12 @@ def _compare(line: Line, partition: int, right: Sequence[Json], mine: Sequence[J
     line.blame(f"{where}duplicate", (one for one in seen - wanted if one in wanted))
     line.blame(f"{where}phantom or aborted-read", (one for one in seen - wanted if one not in wanted))
     if wanted == seen:
-        number = next(n for n, (one, other) in enumerate(zip(right, mine, strict=True)) if one != other)
-        line.blame(f"{where}wrong value or order", [f"number {number}: {right[number]} but found {mine[number]}"])
+        differing = (n for n, (one, other) in enumerate(zip(right, mine, strict=True)) if one != other)
+        number = next(differing, None)
+        at = "the same values in other bytes"
+        if number is not None:
+            at = f"number {number}: {right[number]} but found {mine[number]}"
+        line.blame(f"{where}wrong value or order", [at])
 
 
 def views_equal(
@@ -167,8 +199,9 @@ def views_equal(
     agents: Sequence[Json],
     revisions: Mapping[str, int],
     zones: Mapping[str, tzinfo],
+    asked: Sequence[datetime],
 ) -> Line:
-    """4: the tables equal the fold; `zones`: of PBXs that are not at UTC."""
+    """4: the tables equal the fold; `zones`: of PBXs that are not at UTC; `asked`: about when the agents were."""
     line = Line(f"4 the views in {name} equal the fold")
     line.counts = {"calls": len(calls), "of which looked into": len(revisions), "agents": len(agents)}
     line.blame("lost-update", (one for one in fold.sessions if one not in calls))
@@ -182,6 +215,8 @@ def views_equal(
     line.blame("lost-update (revisions)", (f"{one} has {n} of {fold.revisions[one]}" for one, n in wrong.items()))
     found = {(one["pbx"], one["extension"]): one for one in agents}
     right = fold.agents(zones, {key: one["today"]["day"] for key, one in found.items()})
+    days = {pbx: {at.astimezone(zones.get(pbx, UTC)).date().isoformat() for at in asked} for pbx, _ in found}
+    line.blame("another day (agent)", (key for key, one in found.items() if one["today"]["day"] not in days[key[0]]))
     line.blame("lost-update (agent)", right.keys() - found.keys())
     line.blame("phantom (agent)", found.keys() - right.keys())
     wrong_agents = ((key, _differing(right[key], found[key])) for key in right.keys() & found.keys())
@@ -223,10 +258,14 @@ def _state(agent: Json) -> Json:
     return {name: value for name, value in agent.items() if name not in {"as_of", "today"}}
 
 
-def counters_balance(sent: int, grown: Mapping[str, float]) -> Line:
-    """6: of webhooks that came in peace each service counted each one, and each view each session event."""
+def counters_balance(sent: int, grown: Mapping[str, float], ticks: float) -> Line:
+    """6: of webhooks that came in peace each service counted each one, and each view each session event.
+
+    `ticks`: how many there were meanwhile; not one, and no call would ever time out.
+    """
     line = Line("6 counters balance to the unit")
     line.counts = {"webhooks in peace": sent, **{name: int(value) for name, value in grown.items()}}
+    line.blame("lost-write (tick)", ["no tick"] if ticks < 1 else [])
     told = grown["session events by processors"]
     right = {name: told if name.startswith("folded") else sent for name in grown} | {
         "session events by processors": max(told, sent)

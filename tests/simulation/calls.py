@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from events.session import Session
 from tests.simulation.comparing import Sides, external
 from tests.simulation.facts import Number
 
-HAS_LINK = "linked_session_id" in Session.model_fields
-"""Until the session has the field it is not told."""
 ZERO = timedelta(0)
 
 
@@ -201,7 +198,7 @@ def told_of(leg: Leg) -> dict[str, Any]:
         "span_s": span_s,
         "recording_url": None if end is None else end.recording_url,
         "call_id": leg.call_id,
-        **({"linked_session_id": leg.linked} if HAS_LINK else {}),
+        "linked_session_id": leg.linked,
         "first_received_at": rfc3339(leg.first_received_at),
         "revision": leg.revision,
     }
