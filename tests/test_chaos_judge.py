@@ -146,6 +146,10 @@ def tick_before_its_time(found: Evidence) -> None:
     found.webhooks.insert(0, tick)
 
 
+def lose_every_tick(found: Evidence) -> None:
+    found.webhooks = [one for one in found.webhooks if one.header["ce_type"] != Type.CLOCK_TICK]
+
+
 def stamp_a_webhook_late(found: Evidence) -> None:
     one = found.attempts[-1]
     found.attempts[-1] = replace(one, sent_s=one.sent_s - 60, answered_s=one.sent_s - 59)
@@ -276,6 +280,7 @@ PLANTED: Sequence[tuple[Callable[[Evidence], None], str]] = (
     (write_what_is_neither_webhook_nor_tick, "phantom (neither webhook nor tick)"),
     (swap_two_webhooks, "wrong order"),
     (tick_before_its_time, "a webhook after a younger tick"),
+    (lose_every_tick, "lost-write (ticks of a partition)"),
     (stamp_a_webhook_late, "wrong time"),
     (accept_with_an_error, "undeclared answer"),
     (one_id_for_two, "duplicate id"),

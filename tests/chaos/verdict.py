@@ -120,6 +120,7 @@ def nothing_unsent(attempts: Sequence[Attempt], webhooks: Sequence[Raw], *, cloc
     line.blame("a webhook after a younger tick", late)
     line.blame("phantom (neither webhook nor tick)", foreign)
     line.blame("wrong key or partition", misplaced)
+    line.blame("lost-write (ticks of a partition)", {*home.values()} - {partition for partition, _ in ticked})
     there = Counter((one.header["ce_source"].removeprefix("/pbx/"), one.value or b"") for one in ids.values())
     line.counts = {"webhooks": len(ids), "forwarded again": repeats}
     line.blame("phantom", there - sent)
