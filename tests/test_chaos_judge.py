@@ -17,7 +17,7 @@ from tests.chaos import verdict
 from tests.chaos.faults import Faults
 from tests.chaos.follower import Follower
 from tests.chaos.ledger import Attempt, Ledger, attempts_of
-from tests.chaos.plan import CHOSEN, ENDING, KINDS, OF_DISKS, OF_NETWORK, OF_THREE, plan
+from tests.chaos.plan import CHOSEN, ENDING, KINDS, OF_DISKS, OF_NETWORK, OF_THREE, WORST, plan
 from tests.chaos.reference import PROGRESS, Expected, Fold, Json, Raw, expect, folded
 from tests.chaos.soak import Sample, Watch
 from tests.chaos.traffic import Traffic
@@ -391,6 +391,8 @@ def test_a_plan_is_the_same_again_and_has_every_kind() -> None:
     assert max(fault.seconds for fault in faults if fault.kind != "clock") <= 8.0
     spared = plan(seed, 80, longest_s=5, brokers=1, spared_from=40)
     assert not {fault.kind for fault in spared[40:]} & ENDING
+    assert [(fault.kind, fault.target) for fault in spared[40 : 40 + len(WORST)]] == [*WORST]
+    assert len(plan(seed, 2, longest_s=5, brokers=1, spared_from=1)) == 2
     assert {fault.kind for fault in spared} == {*KINDS}
 
 
@@ -419,6 +421,14 @@ def test_what_grows_over_a_long_run_is_seen() -> None:
     stepped.samples["ingest"][:150] = [Sample(n * 5.0, -1, 70 + 50 * (n > 100), 20) for n in range(150)]
     assert not list(stepped.problems())
     assert "no life was long enough" in next(watch(lambda _: 100, lambda _: 20, life=100).problems())
+    # The step of the worst, before all had had it; and a leak after that.
+    burst = watch(lambda n: 70 + 50 * (n > 300), lambda n: 484 + n // 20)
+    assert "megabytes grew" in next(burst.problems())
+    burst.warm_s = 301 * 5.0
+    assert not list(burst.problems())
+    leak = watch(lambda n: 70 + n * 0.3, lambda _: 20)
+    leak.warm_s = 301 * 5.0
+    assert "megabytes grew" in next(leak.problems())
     logs = Watch(dict, Path(), logs=lambda: 0)
     logs.log_megabytes = [min(n, 100.0) + n % 9 for n in range(700)]  # until the first are deleted
     assert not list(logs.problems())

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos import disks, network
-from tests.chaos.plan import OF_DISKS, OF_NETWORK, Fault, plan
+from tests.chaos.plan import OF_DISKS, OF_NETWORK, WORST, Fault, plan
 from tests.chaos.run import Report, Run
 from tests.chaos.site import Surroundings
 from tests.chaos.soak import seconds_of
@@ -132,7 +132,8 @@ def main() -> int:
     surroundings = surroundings_for(faults, given.brokers, given.retention or 0.0)
     run = Run(folder, given.seed, given.rate, surroundings, faults, say)
     try:
-        report = asyncio.run(run.one_by_one(given.rest, FAULT_EVERY_S if given.soak else 0.0))
+        every_s, warm_after = (FAULT_EVERY_S, (spared_from or 0) + len(WORST)) if given.soak else (0.0, 0)
+        report = asyncio.run(run.one_by_one(given.rest, every_s, warm_after))
     except BaseException:
         print(f"no verdict; evidence: {folder}\nagain: {again(given)}")
         raise

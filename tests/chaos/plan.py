@@ -49,6 +49,8 @@ ENDING = frozenset({"kill", "kill at", "kill three", "scale", "rolling restart",
 """Some process of ours is another one afterwards."""
 CLOSING = frozenset({"kill", "kill at", "freeze", *TOGETHER, "power cut", "blackout"})
 """While this befalls ingest no webhook can be answered."""
+WORST = (("kill broker", "kafka-1"), ("freeze broker", "kafka-1"), ("stall", "processors"))
+"""After which most has to be caught up with at once."""
 AND = " + "
 """Between the targets of one fault."""
 
@@ -81,7 +83,8 @@ def plan(
 ) -> list[Fault]:
     """So many faults; the first ones are one of each kind in random order, the rest by chance.
 
-    `spared_from`: from that one on none ends a process of ours, so that a leak has time to show.
+    `spared_from`: from that one on none ends a process of ours, so that a leak has time to show. Those begin with the
+    worst, at their longest: what a process takes for them it keeps, and is no leak.
     """
     random = Random(seed)
     possible = tuple(only or (KINDS if brokers == 1 else (*KINDS, *OF_THREE)))
@@ -91,10 +94,14 @@ def plan(
     while len(kinds) < faults:
         kinds.append(random.choice(possible if spared_from is None or len(kinds) < spared_from else lasting))
     points = [random.sample(lane, len(lane)) for lane in POINT_LANES]
-    return [
+    made = [
         _fault(random, kind, longest_s, brokers, [lane[number % len(lane)] for lane in points])
         for number, kind in enumerate(kinds[:faults])
     ]
+    if spared_from is not None:
+        worst = [Fault(kind, target, longest_s) for kind, target in WORST]
+        made[spared_from:] = (worst + made[spared_from + len(worst) :])[: faults - spared_from]
+    return made
 
 
 SPELLS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 12.0, 30.0, 60.0)

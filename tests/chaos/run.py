@@ -86,8 +86,11 @@ class Run:
         self._copying: asyncio.Task[None] | None = None
         self._doing = Faults(self.site, self.report.done, self.report.problems)
 
-    async def one_by_one(self, rest_s: float, every_s: float = 0.0) -> Report:
-        """All of it: after each fault until everything is caught up, and then a rest; one in `every_s` at the most."""
+    async def one_by_one(self, rest_s: float, every_s: float = 0.0, warm_after: int = 0) -> Report:
+        """All of it: after each fault until everything is caught up, and then a rest; one in `every_s` at the most.
+
+        `warm_after`: after so many faults every process has had the worst, and what it takes is judged.
+        """
 
         async def faults() -> None:
             for number, fault in enumerate(self._faults, 1):
@@ -102,6 +105,8 @@ class Run:
                     f"{number}/{len(self._faults)} {fault}: caught up after {took_s:.1f} s ({since_over_s:.1f} s);"
                     f" {self._sender.sent} sent, {self._sender.accepted} accepted"
                 )
+                if number == warm_after:
+                    self.watch.warm_s = time.monotonic()
                 await asyncio.sleep(max(rest_s, began_s + every_s - time.monotonic()))
 
         return await self._go(faults, rest_s)

@@ -1,7 +1,8 @@
 """Memory and open files of every process over a long run, and whether they stay flat; so do the journal and the logs.
 
 A process that is killed takes its leak along: what is judged is one life, the longest of each process, from when it is
-warm to its end, and each must have had one that was long enough.
+warm to its end, and each must have had one that was long enough. None is warm before all have had the worst to catch up
+with: a process takes as much memory as the greatest burst needs, and keeps it.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ GROWTH_MAX = 0.25
 MEGABYTES_MAX = 40
 """Memory may grow by so much, whichever is more, from the first third of what is looked at to the last."""
 FILES_MAX = 25
+"""And files by so many, or by GROWTH_MAX: a broker has as many as there are segments just then."""
 JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 T = TypeVar("T")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -45,12 +47,14 @@ class Watch:
     """Samples of each process by its name, whichever process has it; and the journal's bytes, and those of the logs.
 
     `lasting`: those of which one must have lived long. `logs`: what the brokers hold now; null: they keep everything.
+    `warm_s`: what was before that is not judged.
     """
 
     pids: Callable[[], Mapping[str, int]]
     journal: Path
     lasting: Sequence[str] = ()
     logs: Callable[[], int] | None = None
+    warm_s: float = 0.0
     samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
     journal_bytes: list[int] = field(default_factory=list)
     log_megabytes: list[float] = field(default_factory=list)
@@ -82,7 +86,7 @@ class Watch:
         cannot tell the step that came last from a leak.
         """
         for name, samples in self.samples.items():
-            lives = _long_lives(samples)
+            lives = _long_lives([one for one in samples if one.at_s >= self.warm_s])
             if not lives:
                 if name in self.lasting:
                     yield f"{name}: no life was long enough to tell"
@@ -90,7 +94,7 @@ class Watch:
             first, last = _ends(max(lives, key=len))
             for unit in ("megabytes", "files"):
                 before, after = (statistics.median(getattr(one, unit) for one in part) for part in (first, last))
-                slack = FILES_MAX if unit == "files" else max(MEGABYTES_MAX, before * GROWTH_MAX)
+                slack = max(FILES_MAX if unit == "files" else MEGABYTES_MAX, before * GROWTH_MAX)
                 if after > before + slack:
                     yield f"{name}: {unit} grew from {before:.0f} to {after:.0f}"
         if max(self.journal_bytes, default=0) > JOURNAL_BYTES_MAX:
@@ -103,7 +107,7 @@ class Watch:
     def told(self) -> Iterator[str]:
         """A line for each long life: medians of the two thirds that `problems` compares, and the most of all lives."""
         for name, samples in sorted(self.samples.items()):
-            for life in _long_lives(samples):
+            for life in _long_lives([one for one in samples if one.at_s >= self.warm_s]):
                 first, last = _ends(life)
                 mb, files = ([statistics.median(getattr(one, unit) for one in part) for part in (first, last)]
                              for unit in ("megabytes", "files"))  # fmt: skip
