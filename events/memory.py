@@ -1,5 +1,6 @@
 """What a process does about its memory."""
 
+import asyncio
 import contextlib
 import ctypes
 import gc
@@ -11,6 +12,7 @@ LARGE_BYTES: Final = 128 * 1024
 """What glibc begins with."""
 M_MMAP_THRESHOLD: Final = -3
 """Of glibc's malloc.h."""
+GIVEN_BACK_EVERY_S: Final = 60.0
 
 
 def collect_garbage_seldom() -> None:
@@ -30,3 +32,21 @@ def give_large_buffers_back() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+async def give_back_what_is_free() -> None:
+    """Once a minute, until cancelled: the whole pages that are free between what is kept.
+
+    By itself glibc gives back only what is free at the heap's end. Over fourteen outages of its broker (up to 12 s at
+    200 webhooks a second) a processor went up to 162 MB, step by step; with this the one beside it was back at 113 to
+    121 after each. It takes 5 to 30 ms where there is something to give, in a thread.
+    """
+    while True:
+        await asyncio.sleep(GIVEN_BACK_EVERY_S)
+        await asyncio.to_thread(give_back)
+
+
+def give_back() -> None:
+    """Now; nothing is done where the C library has no such call."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)

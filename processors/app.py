@@ -1,5 +1,6 @@
 """The processors' composition root: settings, topics, the runner, /metrics and /health."""
 
+import asyncio
 import time
 from functools import partial
 from typing import Final
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from events.away import there
 from events.kafka import ensure_topics
 from events.kafka_client import count_silences
-from events.memory import collect_garbage_seldom, give_large_buffers_back
+from events.memory import collect_garbage_seldom, give_back_what_is_free, give_large_buffers_back
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import exposition, listen, serving
@@ -38,6 +39,7 @@ async def main(settings: ProcessorsSettings) -> None:
     tracing = tracing_of("processors", settings)
     runner = Runner(settings, pbxs, metrics, tracing)
     listener = listen(settings.processors_host, settings.processors_port, "PROCESSORS_PORT")
+    giving_back = asyncio.create_task(give_back_what_is_free())
     try:
         async with serving(_http(runner, metrics), listener, GRACE_S, CONNECTIONS_MAX):
             servers = settings.kafka_bootstrap_servers
@@ -45,6 +47,7 @@ async def main(settings: ProcessorsSettings) -> None:
             log.info("processing", group=settings.processors_application, topic=settings.topic_set.webhooks)
             await runner.run()
     finally:
+        giving_back.cancel()
         await runner.close()
         if tracing is not None:
             tracing.close()

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from events.away import AwayError, Patience, there
 from events.kafka import ensure_topics
 from events.kafka_client import count_silences
-from events.memory import collect_garbage_seldom, give_large_buffers_back
+from events.memory import collect_garbage_seldom, give_back_what_is_free, give_large_buffers_back
 from events.metrics import Metrics
 from events.pbx import pbxs_of
 from events.serving import ensure_data_dir, listen, serving
@@ -85,7 +85,9 @@ async def main(settings: ProjectionsSettings) -> None:
             try:
                 await _database_there(settings, store)
                 retention = Retention(settings, pbxs)
-                async with _beside(_beat(views, stream), _expire(store, retention, metrics), watch.run()) as tasks:
+                async with _beside(
+                    _beat(views, stream), _expire(store, retention, metrics), watch.run(), give_back_what_is_free()
+                ) as tasks:
                     await _start(settings, projector)
                     log.info("projecting", host=settings.projections_host, port=settings.projections_port)
                     done, _ = await asyncio.wait({projector.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)

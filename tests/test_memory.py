@@ -32,3 +32,34 @@ def test_what_a_fetch_brought_leaves_the_process_with_small_objects_beside_it() 
 
     assert held() > 50, "without it this test shows nothing"
     assert held("given back") < 10
+
+
+BURST = """
+import ctypes, os, sys
+from events.memory import give_back, give_large_buffers_back
+
+def megabytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+give_large_buffers_back()
+before = megabytes()
+burst, kept = [], []
+for number in range(2000):
+    burst.append(b"x" * 50_000)
+    if not number % 50:
+        kept.append(bytes(20_000))
+burst.clear()
+if "given back" in sys.argv:
+    give_back()
+print(round(megabytes() - before))
+"""
+
+
+def test_what_a_burst_took_is_given_back_from_between_what_is_kept() -> None:
+    def held(*arguments: str) -> int:
+        words = [sys.executable, "-c", BURST, *arguments]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    assert held() > 50, "without it this test shows nothing"
+    assert held("given back") < 10
