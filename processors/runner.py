@@ -12,7 +12,9 @@ from typing import Final
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import KafkaError
 
+from events.away import there
 from events.kafka import committed_reader, give_up_place, patience, stop_consumer
 from events.metrics import Metrics
 from events.pbx import Pbx
@@ -82,7 +84,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
     async def run(self) -> None:
         """Join the group and work; on cancellation finish the transactions at hand and leave the group."""
-        await self._consumer.start()
+        servers = self._settings.kafka_bootstrap_servers
+        await there("Kafka", self._consumer.start, (KafkaError, OSError), servers=servers)
         try:
             self._consumer.subscribe([self._settings.topic_set.webhooks], listener=self)
             while True:

@@ -12,7 +12,11 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, KafkaError
 
 from deploy.local.broker import Broker
+from events.away import RETRY_S
 from events.kafka import committed_reader, ensure_topics, stop_consumer
+from events.metrics import Metrics
+from events.pbx import DEFAULT_PBX, Pbx
+from processors.runner import Runner
 from processors.settings import ProcessorsSettings
 from processors.transaction import Transactions
 from tests.waiting import eventually
@@ -35,6 +39,30 @@ def unheard(tmp_path: Path) -> Iterator[Broker]:
     broker.start()
     try:
         yield broker
+    finally:
+        broker.stop()
+
+
+async def test_processors_whose_broker_goes_away_before_they_join_their_group_wait_for_it(
+    tmp_path: Path, topic_prefix: str
+) -> None:
+    """`make chaos`: killed after the topics were found there, and processors-2 ended with a KafkaConnectionError."""
+    broker = Broker(tmp_path)
+    broker.start()
+    try:
+        settings = ProcessorsSettings(
+            kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic_prefix=topic_prefix, kafka_topic_partitions=1
+        )
+        await ensure_topics(settings)
+        broker.kill()
+        runner = Runner(settings, {DEFAULT_PBX: Pbx()}, Metrics("processors"))
+        running = asyncio.create_task(runner.run())
+        await asyncio.wait({running}, timeout=2 * RETRY_S)
+        assert not running.done()
+        broker.start()
+        await eventually(lambda: asyncio.sleep(0, runner.health()["status"]), "ok".__eq__, 60)
+        running.cancel()
+        await asyncio.wait({running})
     finally:
         broker.stop()
 

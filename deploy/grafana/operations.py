@@ -327,9 +327,23 @@ PROJECTIONS = Row(
         ),
     ),
 )
+KAFKA = Row(
+    "Kafka, as all of them see it",
+    (
+        Panel(
+            "Silent brokers",
+            "Connections given up, or not made, per second, because a broker said nothing for KAFKA_SILENCE_S.",
+            "ops",
+            tuple(
+                total_rate(f"threecx_{service}_kafka_silences_total", service)
+                for service in ("ingest", "processors", "projections", "poller")
+            ),
+        ),
+    ),
+)
 OPERATIONS: Final = Dashboard(
     "callstream-operations",
     "Callstream operations",
     "Is it running, and how fast?",
-    (NOW, INGEST, PROCESSORS, PROJECTIONS),
+    (NOW, INGEST, PROCESSORS, PROJECTIONS, KAFKA),
 )
