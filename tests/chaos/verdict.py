@@ -164,7 +164,10 @@ def sessions_equal(
 
 
 def _is_wrapped(record: Raw, event: Json) -> bool:
-    """Whether key and headers say what the event says; a feed's progress is of no PBX."""
+    """Whether key and headers say what the event says; a feed's progress is of no PBX.
+
+    A header's time has six digits always, one in JSON a fraction only where there is one: once in a million events.
+    """
     said = record.header
     pbx = said["ce_source"].removeprefix("/pbx/") if event["type"] == PROGRESS else event["session"]["pbx"]
     right = {
@@ -172,7 +175,7 @@ def _is_wrapped(record: Raw, event: Json) -> bool:
         "ce_id": event["id"],
         "ce_source": f"/pbx/{pbx}",
         "ce_type": event["type"],
-        "ce_time": event["time"],
+        "ce_time": event["time"] if "." in event["time"] else event["time"].replace("Z", ".000000Z"),
         "content-type": "application/json",
     }
     return said == right and (event["type"] == PROGRESS or record.key == pbx.encode())
