@@ -17,7 +17,7 @@ its end may be sent twice.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -115,7 +115,7 @@ class Transactions:
         """Whether a connection to a broker broke since this was last asked, which is before each transaction."""
         now = dict(self._producer.client._conns)  # noqa: SLF001 - there is no public way
         before, self._connections = self._connections, now
-        return any(not one.connected() or now.get(name) is not one for name, one in before.items())
+        return _has_broken(before, now)
 
     async def _commit(self, batch: Batch) -> None:
         topics = self._settings.topic_set
@@ -139,8 +139,7 @@ class Transactions:
         """
         ways = self._ways_to_coordinators()
         await (self._producer.commit_transaction() if is_commit else self._producer.abort_transaction())
-        now = self._ways_to_coordinators()
-        if not all(one.connected() and now.get(name) is one for name, one in ways.items()):
+        if _has_broken(ways, self._ways_to_coordinators()):
             raise TransactionFailed("a connection broke while the transaction was ended")
 
     def _ways_to_coordinators(self) -> dict[object, AIOKafkaConnection]:
@@ -168,3 +167,8 @@ class Transactions:
     async def discard(self) -> None:
         """Let go of the producer, whatever state it is in; never hangs and never raises an operating fault."""
         await discard(self._producer)
+
+
+def _has_broken(before: Mapping[object, AIOKafkaConnection], now: Mapping[object, AIOKafkaConnection]) -> bool:
+    """Whether any of the connections is not the one that it was, or is closed."""
+    return any(not one.connected() or now.get(name) is not one for name, one in before.items())

@@ -3,15 +3,20 @@
 import subprocess
 import sys
 
-CODE = """
+import pytest
+
+MEASURE = """
 import ctypes, os, sys
-from events.memory import give_large_buffers_back
+from events.memory import give_back, give_large_buffers_back
 
 def megabytes():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-if "given back" in sys.argv:
+given_back = "given back" in sys.argv
+"""
+FETCHES = """
+if given_back:
     give_large_buffers_back()
 large = b"x" * (24 * 2**20)
 del large  # glibc takes as much from the heap from now on
@@ -23,25 +28,7 @@ for number in range(100):
 fetched.clear()
 print(round(megabytes() - before))
 """
-
-
-def test_what_a_fetch_brought_leaves_the_process_with_small_objects_beside_it() -> None:
-    def held(*arguments: str) -> int:
-        words = [sys.executable, "-c", CODE, *arguments]
-        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-
-    assert held() > 50, "without it this test shows nothing"
-    assert held("given back") < 10
-
-
 BURST = """
-import ctypes, os, sys
-from events.memory import give_back, give_large_buffers_back
-
-def megabytes():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
 give_large_buffers_back()
 before = megabytes()
 burst, kept = [], []
@@ -50,15 +37,16 @@ for number in range(2000):
     if not number % 50:
         kept.append(bytes(20_000))
 burst.clear()
-if "given back" in sys.argv:
+if given_back:
     give_back()
 print(round(megabytes() - before))
 """
 
 
-def test_what_a_burst_took_is_given_back_from_between_what_is_kept() -> None:
+@pytest.mark.parametrize("code", [FETCHES, BURST], ids=["large buffers", "a burst of small ones"])
+def test_what_was_read_leaves_the_process_from_between_what_is_kept(code: str) -> None:
     def held(*arguments: str) -> int:
-        words = [sys.executable, "-c", BURST, *arguments]
+        words = [sys.executable, "-c", MEASURE + code, *arguments]
         return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
     assert held() > 50, "without it this test shows nothing"
