@@ -24,6 +24,8 @@ from ingest.forwarder import BACKOFF_S_MIN, FRESH_BYTES_MAX, FRESH_MAX, Forwarde
 from ingest.journal import Journal, open_journal
 from ingest.settings import IngestSettings
 from ingest.ticks import PERIOD
+from tests.chaos.brokers import Cluster
+from tests.chaos.proxy import Way
 from tests.journals import appended
 from tests.system import kafka_environment, producing, read_committed
 from tests.waiting import eventually
@@ -112,14 +114,27 @@ async def limit(kafka: KafkaSettings, message_bytes_max: int) -> None:
     await eventually(lambda: is_refused(kafka, message_bytes_max + 1))
 
 
+@pytest.fixture
+async def distant(tmp_path: Path) -> AsyncIterator[KafkaSettings]:
+    """A broker of its own, to which requests take some milliseconds: what arrives there is never of the same one."""
+    cluster = Cluster([tmp_path / "broker"], {"ingest": Way(requests_take_s=0.005)}, {})
+    try:
+        await cluster.start()
+        kafka = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers_of("ingest"))
+        await ensure_topics(kafka)
+        yield kafka
+    finally:
+        cluster.kill()
+
+
 async def test_what_kafka_refuses_at_once_and_again_is_tried_less_and_less_often(
-    kafka: KafkaSettings, tmp_path: Path
+    distant: KafkaSettings, tmp_path: Path
 ) -> None:
     """Each time the connection is well, and the very first record is not: here for its time."""
-    settings = IngestSettings.model_validate(kafka.model_dump() | {"data_dir": tmp_path})
+    settings = IngestSettings.model_validate(distant.model_dump() | {"data_dir": tmp_path})
     journal, _ = open_journal(tmp_path / "journal", 64 * MEGABYTE, MEGABYTE)
-    await configure(kafka, "message.timestamp.before.max.ms", 0)
-    await eventually(partial(refuses_old_records, kafka))  # a tick that is taken is a success
+    await configure(distant, "message.timestamp.before.max.ms", 0)
+    await eventually(partial(refuses_old_records, distant))  # a tick that is taken is a success
     with structlog.testing.capture_logs() as logs:
         async with forwarding(settings, journal) as (forwarder, _):
             await appended(journal, webhook(1, 10))
@@ -130,7 +145,7 @@ async def test_what_kafka_refuses_at_once_and_again_is_tried_less_and_less_often
             at_most = 7 + (time.monotonic() - began_s - 3.1) / 2
             assert await refused() <= at_most, "after 0.1, 0.2, 0.4, 0.8, 1.6 s, and then every 2 s"
             assert [one["event"] for one in logs if one["log_level"] == "warning"] == ["Kafka is not taking records"]
-            await configure(kafka, "message.timestamp.before.max.ms", 2**62)
+            await configure(distant, "message.timestamp.before.max.ms", 2**62)
             await asyncio.wait_for(forwarder.drained(), 20)
             assert forwarder._backoff_s == BACKOFF_S_MIN, "what was sent was a success"
     assert await webhook_ids(settings) == ["id-1"]

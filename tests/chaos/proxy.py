@@ -24,15 +24,17 @@ class Way:
     """How one service reaches the brokers.
 
     `cut`: connections are refused and reset. `stalled`: they stay open and nothing passes. `answers_stalled`: requests
-    pass, answers do not. `bytes_per_s`: as much as passes each way (null: all). `commit_answers_lost`: of so many
-    commits the answer is lost, with its connection. `commits_held_s`: a commit is passed on that much later, whether
-    its sender still waits or not, or when `release` is called; `commits_to_hold` counts them down.
+    pass, answers do not. `bytes_per_s`: as much as passes each way (null: all). `requests_take_s`: a request arrives
+    that much later. `commit_answers_lost`: of so many commits the answer is lost, with its connection.
+    `commits_held_s`: a commit is passed on that much later, whether its sender still waits or not, or when `release`
+    is called; `commits_to_hold` counts them down.
     """
 
     cut: bool = False
     stalled: bool = False
     answers_stalled: bool = False
     bytes_per_s: float | None = None
+    requests_take_s: float = 0.0
     commit_answers_lost: int = 0
     commits_held_s: float = 0.0
     commits_to_hold: int = 0
@@ -130,6 +132,7 @@ class Way:
                         is_held = True
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(self._released.wait(), self.commits_held_s)
+                await asyncio.sleep(self.requests_take_s)
                 await self._pass(writer, frame)
                 self.commits_delivered += is_held
 
