@@ -1,6 +1,7 @@
 """Waiting for what a service needs and that is away: a log line now and then, and a limit where one is set."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from math import inf
 from typing import Final
 
 import structlog
+
+from events.settings import ConfigurationError
 
 RETRY_S: Final = 1.0
 TOLD_EVERY_S: Final = 30.0
@@ -17,8 +20,18 @@ GAVE_UP: Final = 1
 log = structlog.get_logger()
 
 
+NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+_PASSING: Final = NO_SPACE | {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EINTR, errno.ENOMEM, errno.ENFILE}
+"""What a disk answers that may be well again at the next start; the rest waits for somebody who corrects something."""
+
+
 class AwayError(Exception):
     """What is needed is away, and may come; the message says what and why."""
+
+
+def of_disk(error: OSError, message: str) -> AwayError | ConfigurationError:
+    """What a start that a disk refused ends with: whether another one may find it well decides."""
+    return (AwayError if error.errno in _PASSING else ConfigurationError)(message)
 
 
 @dataclass(slots=True)

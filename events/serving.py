@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from events import logs
-from events.away import GAVE_UP, AwayError
+from events.away import GAVE_UP, NO_SPACE, AwayError, of_disk
 from events.metrics import Metrics
 from events.settings import ConfigurationError, Settings, SettingsT, exit_with, load
 
@@ -69,7 +69,11 @@ async def _until_stopped(main: Callable[[SettingsT], Awaitable[None]], settings:
 
 
 def ensure_data_dir(settings: Settings) -> None:
-    """Make DATA_DIR when it is not there; raises ConfigurationError when nothing can be written in it."""
+    """Make DATA_DIR when it is not there.
+
+    Raises ConfigurationError when nothing may be written in it, AwayError when its disk fails. One that is full may
+    have room for no new name: what is there can still be worked off.
+    """
     folder = settings.data_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,8 +81,10 @@ def ensure_data_dir(settings: Settings) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if error.errno in NO_SPACE and folder.is_dir():
+            return
         message = f"DATA_DIR: {folder} cannot be written ({error.strerror}); name a folder that this user may write"
-        raise ConfigurationError(message) from None
+        raise of_disk(error, message) from None
 
 
 def listen(host: str, port: int, variable: str) -> socket.socket:

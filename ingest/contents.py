@@ -90,7 +90,8 @@ def _instance_of(folder: Path) -> str | None:
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError(f"{path} cannot be read ({error.strerror}); run this as the user that ingest runs as")
+    hint = "; run this as the user that ingest runs as" if isinstance(error, PermissionError) else ""
+    return ConfigurationError(f"{path} cannot be read ({error.strerror}){hint}")
 
 
 def summary(file: File) -> dict[str, Any]:

@@ -127,6 +127,18 @@ def read_whole(path: Path) -> bytes:
         return _read_blocks(path)
 
 
+def read_head(path: Path, length: int) -> bytes:
+    """The file's first bytes, without reading the rest; none when the disk cannot read them.
+
+    Raises OSError when the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            return file.read(length)
+        except OSError:
+            return b""
+
+
 def _read_blocks(path: Path) -> bytes:
     blocks: list[bytes] = []
     refused: OSError | None = None

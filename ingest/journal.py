@@ -27,8 +27,7 @@ from typing import Final
 
 import structlog
 
-from events.away import Reminder
-from events.settings import ConfigurationError
+from events.away import Reminder, of_disk
 from ingest import recovery, segments
 from ingest.disk import Disk, RealDisk, keep_reserve, read_whole
 from ingest.opening import SET_ASIDE, SUFFIX, Opened, Recovery, Segment, open_folder, paths_in
@@ -404,9 +403,10 @@ def _tell(told: list[Told], outcomes: Iterable[int | None]) -> None:
 def open_journal(
     folder: Path, bytes_max: int, segment_bytes: int, disk: Disk | None = None
 ) -> tuple[Journal, Recovery]:
-    """Open or make the journal in `folder`; raises ConfigurationError when another process has it or it is unusable.
+    """Open or make the journal in `folder`.
 
-    What fails once is tried once more, as a group is: a single failing call of the disk's must not end the service.
+    Raises ConfigurationError when another process has it or it may not be used, AwayError when its disk fails. What
+    fails once is tried once more, as a group is: a single failing call of the disk's must not end the service.
     """
     real = disk or RealDisk()
     try:
@@ -417,4 +417,4 @@ def open_journal(
         return Journal(folder, opened, bytes_max, segment_bytes, real), opened.recovery
     except OSError as error:
         message = f"DATA_DIR: the journal in {folder} cannot be used ({error.strerror}); make it writable, free space"
-        raise ConfigurationError(message) from None
+        raise of_disk(error, message) from None

@@ -14,7 +14,7 @@ from typing import Final
 
 from events.settings import ConfigurationError
 from ingest import recovery, segments
-from ingest.disk import Disk, make_folder, read_whole
+from ingest.disk import Disk, make_folder, read_head, read_whole
 from ingest.recovery import Inspected
 
 SUFFIX: Final = ".segment"
@@ -121,12 +121,9 @@ def find_instance(folder: Path) -> str | None:
     except FileNotFoundError:
         own = b""
     said = segments.instance_in(own)
-    heads = []
-    for path in paths:
-        with path.open("rb") as file:
-            heads.append((recovery.first_of(path.name) or 0, file.read(segments.HEADER_LENGTH)))
-    _refuse_a_newer_format(folder, own, [head for _, head in heads])
-    named = {name for _, head in heads if (name := segments.instance_in(head)) is not None}
+    heads = [read_head(path, segments.HEADER_LENGTH) for path in paths]
+    _refuse_a_newer_format(folder, own, heads)
+    named = {name for head in heads if (name := segments.instance_in(head)) is not None}
     if said is not None and named <= {said}:
         return said
     files = [(recovery.first_of(path.name) or 0, read_whole(path)) for path in paths]

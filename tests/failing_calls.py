@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from events.away import GAVE_UP
 from events.kafka import KafkaSettings, ensure_topics
 from ingest import accepted
 from ingest.accepted import Accepted
@@ -224,7 +225,7 @@ class Bench:
         return self._trace.read_text("utf-8", "replace") if self._trace.exists() else ""
 
     async def _is_up(self, door: DoorProcess) -> bool:
-        """Whether it accepts; false when it ended with status 2 and one sentence."""
+        """Whether it accepts; false when it ended with status 1 and one sentence: it is to be started again."""
 
         async def look() -> bool | None:
             told = await door.health()
@@ -234,7 +235,7 @@ class Bench:
         if up:
             return True
         text = door.log.read_text("utf-8", "replace")
-        if door.running.returncode != 2 or "Traceback" in text or text.count("\n") > SENTENCE_LINES_MAX:
+        if door.running.returncode != GAVE_UP or "Traceback" in text or text.count("\n") > SENTENCE_LINES_MAX:
             raise AssertionError(f"ended with {door.running.returncode}: {text[-1500:]}")
         return False
 

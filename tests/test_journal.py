@@ -11,6 +11,7 @@ import pytest
 import structlog
 from pydantic import ValidationError
 
+from events.away import AwayError
 from events.settings import ConfigurationError
 from ingest import segments
 from ingest.disk import Disk, RealDisk
@@ -175,8 +176,23 @@ async def test_a_disk_that_fails_once_at_the_start_does_not_end_the_service_and_
     async with running(tmp_path / "once", disk=disk) as journal:
         await appended(journal, b"taken")
     disk.fails = lambda: True
-    with pytest.raises(ConfigurationError, match="cannot be used"):
+    with pytest.raises(AwayError, match=r"cannot be used \(Input/output error\)"):  # whoever watches starts it again
         open_journal(tmp_path / "broken", MEGABYTE, MEGABYTE, disk)
+    (tmp_path / "no folder").touch()
+    with pytest.raises(ConfigurationError, match=r"cannot be used \(File exists\)"):
+        open_journal(tmp_path / "no folder", MEGABYTE, MEGABYTE)
+
+
+async def test_a_file_whose_beginning_the_disk_cannot_read_costs_nothing_of_the_others(tmp_path: Path) -> None:
+    async with running(tmp_path) as journal:
+        await appended(journal, b"taken")
+        instance = journal.instance
+    (tmp_path / f"{0:020d}.segment").symlink_to("/proc/self/mem")  # the kernel answers EIO at its beginning
+    with pytest.raises(OSError, match="Input/output error"):
+        (tmp_path / f"{0:020d}.segment").read_bytes()
+    async with running(tmp_path) as journal:
+        assert journal.instance == instance
+        assert [payload for _, payload in await everything(journal)] == [b"taken"]
 
 
 async def test_a_disk_that_stays_broken_refuses_and_a_sequence_is_never_used_twice(tmp_path: Path) -> None:
