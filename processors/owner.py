@@ -35,6 +35,8 @@ from processors.working import worked_out
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
 FENCED_PAUSE_S: Final = 1.0
+CLOCKS_DIFFER_S_MAX: Final = 300.0
+"""So far the broker's clock may be behind ingest's when its log has lost its end; so much is read again."""
 """Two that have the same transactional ids by mistake do not throw each other out at every transaction."""
 
 log = structlog.get_logger()
@@ -199,10 +201,11 @@ class Owner:
     async def _after_lost_tail(self, task: Task, end: int) -> int:
         """Where what the state does not know begins, in a log that lost its end; `end` when nothing has come since.
 
-        By the records' times: what was lost was written before. Of what is read again webhooks are known by their
-        sequence, and ticks are too few to count.
+        By the times of the log, which are the broker's, while the state knows ingest's: what was lost was written
+        before, and of what is read again for the difference of two clocks webhooks are known by their sequence, and
+        ticks are too few to count.
         """
-        since_ms = int(task.stream_time.timestamp() * 1000)
+        since_ms = int((task.stream_time.timestamp() - CLOCKS_DIFFER_S_MAX) * 1000)
         first = (await self._consumer.offsets_for_times({self.partition: since_ms}))[self.partition]
         offset = end if first is None else int(first.offset)
         self._metrics.counter("lost_tails_total").inc()

@@ -5,6 +5,7 @@ import operator
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from processors.runner import Runner
 from processors.settings import ProcessorsSettings
 from processors.task import InputRecord, Task
 from processors.transaction import Transactions
-from tests.builders import Log, start
+from tests.builders import T0, Log, start
 from tests.system import kafka_environment, producing, read_committed
 from tests.waiting import eventually
 
@@ -32,13 +33,14 @@ BATCH_HEAD = struct.Struct(">qi")
 """Base offset and length of what follows: a record batch's first twelve bytes."""
 KEPT = 25
 CALLS = tuple(range(0, 60, 5))
+AHEAD_S = 60
 
 
-def traffic(log: Log, calls: Sequence[int]) -> Sequence[InputRecord]:
+def traffic(log: Log, calls: Sequence[int], began_s: float = 0) -> Sequence[InputRecord]:
     """A start each five seconds, each of another agent; and what of it was not there before."""
     before = len(log.records)
     for number in calls:
-        log.webhook(number, start(str(200 + number), f"+4122555{number:04}", t=number))
+        log.webhook(began_s + number, start(str(200 + number), f"+4122555{number:04}", t=began_s + number))
     return log.records[before:]
 
 
@@ -109,11 +111,14 @@ def _flood(monkeypatch: pytest.MonkeyPatch, flood: Callable[[], Awaitable[None]]
     monkeypatch.setattr(Owner, "_take_over", later)
 
 
-@pytest.mark.parametrize("meanwhile", ["running", "stopped", "flooded"])
+@pytest.mark.parametrize("meanwhile", ["running", "stopped", "flooded", "ahead"])
 async def test_what_comes_at_offsets_used_before_is_worked_out_and_the_loss_is_counted(
     own_broker: AnyBroker, topic_prefix: str, meanwhile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`flooded`: when the partition is taken over again, more has come than was lost."""
+    """`flooded`: when the partition is taken over again, more has come than was lost.
+
+    `ahead`: ingest's clock is, of the broker's, by more than the broker was away.
+    """
     if not isinstance(own_broker, Broker):
         pytest.skip("the log of a broker in a container is not ours to cut")
     kafka = KafkaSettings(
@@ -126,9 +131,10 @@ async def test_what_comes_at_offsets_used_before_is_worked_out_and_the_loss_is_c
         runner = Runner(settings, {DEFAULT_PBX: Pbx()}, metrics)
         return runner, asyncio.create_task(runner.run())
 
-    log = Log(0)
+    began_s = AHEAD_S + (datetime.now(UTC) - T0).total_seconds() if meanwhile == "ahead" else 0
+    log = Log(0, now_s=began_s)
     runner, running = run()
-    written = traffic(log, CALLS)
+    written = traffic(log, CALLS, began_s)
     await write(kafka, written)
 
     await eventually(partial(position, runner), lambda seen: seen == len(written), 60)
@@ -137,7 +143,7 @@ async def test_what_comes_at_offsets_used_before_is_worked_out_and_the_loss_is_c
     if meanwhile == "stopped":
         await end(running)
     new = [CALLS[-1] + 5 * number for number in range(1, 3 if meanwhile != "flooded" else 40)]
-    again = traffic(log, new)
+    again = traffic(log, new, began_s)
     assert (KEPT + len(again) < len(written)) == (meanwhile != "flooded"), "at offsets that were used before"
     flooded = asyncio.Event()
     if meanwhile == "flooded":
