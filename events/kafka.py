@@ -290,9 +290,13 @@ async def discard(producer: AIOKafkaProducer) -> None:
     sender_task = producer._sender.sender_task  # noqa: SLF001 - there is no public way
     if sender_task is not None:
         sender_task.cancel()
+    client = producer.client
     with contextlib.suppress(KafkaError, OSError, TimeoutError, asyncio.InvalidStateError):
         async with asyncio.timeout(DISCARD_TIMEOUT_S):
-            await producer.client.close()
+            await client.close()
+    # Requests that were cut off wait for metadata now, and the sender for them: for ever, as nobody asks for any more.
+    client.force_metadata_update()
+    client._md_update_fut.cancel()  # noqa: SLF001
     producer._closed = True  # noqa: SLF001 - or it would complain of never having been closed
 
 

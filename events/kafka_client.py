@@ -13,7 +13,14 @@ import structlog
 from aiokafka import conn
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection, AIOKafkaProtocol, CloseReason
-from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import (
+    CoordinatorNotAvailableError,
+    KafkaConnectionError,
+    NoError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.fetch import FetchRequest
@@ -78,6 +85,7 @@ def mend() -> None:
         return
     conn.AIOKafkaProtocol = _Listening
     AIOKafkaClient.coordinator_lookup = _or_ask_again(AIOKafkaClient.coordinator_lookup)
+    GroupCoordinator._send_req = _or_refused(GroupCoordinator._send_req)  # noqa: SLF001
     AIOKafkaConnection.connect = _soon(AIOKafkaConnection.connect)
     AIOKafkaConnection.send = _unless_silent(_or_break(AIOKafkaConnection.send))
     AIOKafkaConnection._send_sasl_token = _or_break(AIOKafkaConnection._send_sasl_token)  # noqa: SLF001 - while it logs in
@@ -200,3 +208,22 @@ def _or_ask_again(lookup: Callable[..., Any]) -> Callable[..., Any]:
         return await lookup(client, *arguments)
 
     return looking_up
+
+
+def _or_refused(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """Asking a group's coordinator, which raises what it answers in place of offsets: aiokafka tries again after it.
+
+    While a broker loads a group, or has it no more, it says so of all partitions together, and aiokafka 0.14 looks at
+    each only: none was named, and so none was taken to have an offset.
+    """
+
+    @wraps(ask)
+    async def asking(coordinator: GroupCoordinator, request: Any) -> Any:
+        answer = await ask(coordinator, request)
+        if isinstance(request, OffsetFetchRequest) and (error := for_code(answer.error_code)) is not NoError:
+            if error is NotCoordinatorForGroupError:
+                coordinator.coordinator_dead()
+            raise error
+        return answer
+
+    return asking

@@ -1,21 +1,21 @@
 """A broker whose answers do not come, behind a proxy that understands Kafka: readers connect anew, and lose nothing."""
 
 import asyncio
+import operator
 import re
 from collections.abc import AsyncIterator
 from functools import partial
-from operator import lt
 from pathlib import Path
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import ConnectionGroup
-from aiokafka.errors import UnknownMemberIdError, for_code
+from aiokafka.errors import NotCoordinatorForGroupError, UnknownMemberIdError, for_code
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from structlog.testing import capture_logs
 
-from events.kafka import KafkaSettings, committed_reader, ensure_topics, forwarder_producer, stop_consumer
+from events.kafka import KafkaSettings, committed_reader, discard, ensure_topics, forwarder_producer, stop_consumer
 from events.kafka_client import SILENCE_S, count_silences
 from tests.chaos.brokers import Cluster
 from tests.chaos.proxy import Way
@@ -109,6 +109,44 @@ async def test_metadata_that_do_not_come_are_asked_for_once_more_on_another_conn
         await stop_consumer(reader)
 
 
+async def test_a_producer_that_is_let_go_of_in_the_midst_of_a_request_leaves_no_task(behind: Behind) -> None:
+    """The request waits for metadata then, and the sender for the request."""
+    producer = AIOKafkaProducer(**forwarder_producer(behind.settings))
+    await producer.start()
+    await producer.send_and_wait(behind.topic, b"before")
+    behind.way.stalled = True
+    await producer.send(behind.topic, b"held")
+
+    async def sending() -> bool:
+        return bool(producer._sender._in_flight)
+
+    async def left() -> list[str]:
+        running = [one.get_coro() for one in asyncio.all_tasks()]
+        return [str(one.__qualname__) for one in running if "aiokafka" in one.cr_code.co_filename]
+
+    await eventually(sending)
+    assert await left()
+    await discard(producer)
+    assert await eventually(left, operator.not_, 5) == []
+
+
+async def test_a_coordinator_that_has_the_group_no_more_is_not_taken_to_know_of_no_offset(behind: Behind) -> None:
+    """Nor is one that loads it. Here the offsets' topic is not even made: the broker is nobody's coordinator."""
+    reader = AIOKafkaConsumer(**committed_reader(behind.settings), group_id="readers")
+    await reader.start()
+    try:
+        at = TopicPartition(behind.topic, 0)
+        reader.assign([at])
+        reader._coordinator.coordinator_id = 1
+        assert await reader._client.ready(1, group=ConnectionGroup.COORDINATION)
+        with pytest.raises(NotCoordinatorForGroupError):
+            await reader._coordinator._do_fetch_commit_offsets([at])
+        assert reader._coordinator.coordinator_id is None, "it is looked for anew"
+        assert await reader.committed(at) is None, "and knows of none"
+    finally:
+        await stop_consumer(reader)
+
+
 async def test_who_waits_for_a_group_is_not_taken_for_unanswered(behind: Behind) -> None:
     """Of two members one is gone without a word: the other's join is answered when its session is over."""
     options = committed_reader(behind.settings)
@@ -150,6 +188,6 @@ async def test_services_count_the_silences_and_the_setting_says_how_long_one_is(
         before = {name: await silences(name) for name in readers}
         behind.way.forget()
         for name in readers:
-            await eventually(partial(silences, name), partial(lt, before[name]))
+            await eventually(partial(silences, name), partial(operator.lt, before[name]))
             assert "silent_s=1.5" in (tmp_path / f"{name}.log").read_text("utf-8")
         await system.ready()
