@@ -138,7 +138,8 @@ class Forwarder:
                 # Nobody is away, and the producer is of no use after a refusal: on with another one.
                 self._metrics.counter("forward_failures_total", "too large").inc()
                 self._backoff_s = REFUSED_S
-            except (ConfigurationError, KafkaError, OSError, TimeoutError) as error:
+            except (ConfigurationError, KafkaError, OSError, TimeoutError, AssertionError) as error:
+                # aiokafka asserts that a partition is there: not when somebody made the topic anew, with fewer of them.
                 if isinstance(error, ConfigurationError) and not was_there:
                     raise
                 self._window = max(1, self._window // 8)

@@ -230,6 +230,27 @@ async def test_another_number_of_partitions_ends_ingest_at_its_start_and_is_wait
         assert await appended(journal, webhook(3, 10)) > 0
 
 
+async def test_a_topic_that_was_made_anew_with_fewer_partitions_ends_no_ingest_that_has_reached_kafka(
+    kafka: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client asserts that a partition is there; here the topics have fewer from the look at them on."""
+    given = kafka.model_dump() | {"data_dir": tmp_path, "kafka_topic_partitions": kafka.kafka_topic_partitions + 1}
+    looked: list[KafkaSettings] = []
+
+    async def look(settings: KafkaSettings) -> None:
+        looked.append(settings)
+        if len(looked) > 1:
+            await ensure_topics(settings)
+
+    monkeypatch.setattr("ingest.forwarder.ensure_topics", look)
+    journal, _ = open_journal(tmp_path / "journal", MEGABYTE, MEGABYTE)
+    async with forwarding(IngestSettings.model_validate(given), journal) as (forwarder, running):
+        await eventually(partial(failures, forwarder, "AssertionError"), bool)
+        await eventually(partial(failures, forwarder, "ConfigurationError"), bool)
+        assert not running.done()
+        assert await appended(journal, webhook(1, 10)) > 0
+
+
 async def test_what_follows_on_a_refused_batch_does_not_pass_before_it(kafka: KafkaSettings, tmp_path: Path) -> None:
     """The processors would take what is sent again for repeats: its sequences are lower than those that passed."""
     await limit(kafka, 150_000)
