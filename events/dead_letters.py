@@ -1,4 +1,7 @@
-"""Dead letters: the record whole, as it was, with its origin and the reason in headers beside its own."""
+"""Dead letters: the record as it was, with its origin and the reason in headers beside its own.
+
+It is whole, up to `VALUE_BYTES_MAX`.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,6 +13,9 @@ PREFIX: Final = "dead_letter_"
 """Of the names of our headers."""
 FROM_INGEST: Final = "ingest"
 """Origin of what the door refused after authentication."""
+VALUE_BYTES_MAX: Final = 1_000_000
+"""So much of a record is kept: beside its own headers and ours it fits into what a broker takes unless told otherwise
+(1,048,588 bytes), as it did. The rest is where the record came from, while that is kept."""
 
 
 def headers(

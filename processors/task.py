@@ -375,8 +375,11 @@ class Task:
 
     def _bury(self, record: InputRecord, reason: str, kind: str, batch: Batch) -> None:
         batch.counts["dead_letters", kind] += 1
+        value = record.value
+        if value is not None and len(value) > dead_letters.VALUE_BYTES_MAX:
+            value, reason = value[: dead_letters.VALUE_BYTES_MAX], f"{reason} ({len(value)} bytes); cut"
         headers = dead_letters.headers(record.headers, reason, self._input_topic, record.partition, record.offset)
-        batch.dead_letters.append(OutputRecord(record.key, record.value, headers))
+        batch.dead_letters.append(OutputRecord(record.key, value, headers))
 
 
 def _origin_of(record: InputRecord, said: Envelope) -> Origin:

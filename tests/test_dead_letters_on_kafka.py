@@ -77,6 +77,22 @@ async def test_dead_letters_are_listed_shown_fixed_and_sent_again(kafka: KafkaSe
     assert (await run(kafka, "list", "99"))[0] == 2
 
 
+async def test_the_longest_webhook_that_a_broker_takes_becomes_a_dead_letter_that_it_takes(
+    kafka: KafkaSettings, processors: Start
+) -> None:
+    """Which has more headers than the webhook had: it is cut, and says so; what follows is worked out."""
+    longest = 1_048_280  # of 1,048,576 bytes; names and headers take the rest
+    log = Log(2).webhook(1, b"x" * longest).webhook(2, start("7"))
+    processors()
+    await append(kafka, log.records)
+    await done(kafka, log.records)
+    (letter,) = await read_committed(kafka, kafka.topic_set.dead_letters)
+    assert letter.value == b"x" * dead_letters.VALUE_BYTES_MAX
+    reason = dict(letter.headers)["dead_letter_reason"].decode()
+    assert reason == f"the body is neither a JSON object nor form fields ({longest} bytes); cut"
+    assert await sessions(kafka) == ["call.started"]
+
+
 def test_a_record_that_is_no_webhook_stays_and_a_changed_body_is_another_event() -> None:
     own = next(one for one in Log(0).webhook(1, b"x").records if one.value == b"x")
     letter = dead_letters.headers(own.headers, "why", "threecx.webhooks", 0, 7)
