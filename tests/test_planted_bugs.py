@@ -36,7 +36,7 @@ def test_there_are_at_least_as_many_as_were_asked_for() -> None:
 
 def test_every_patch_applies(tmp_path: Path) -> None:
     copy_tree(tmp_path)
-    assert not [patch.stem for patch in SERVICES if apply(patch, tmp_path, "--check")]
+    assert not [patch.stem for patch in (*PAIRING, *SERVICES) if apply(patch, tmp_path, "--check")]
 
 
 @pytest.mark.parametrize("patch", LOOKED_FOR, ids=[patch.stem for patch in LOOKED_FOR])
