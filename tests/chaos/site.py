@@ -356,9 +356,11 @@ class Site:
             return answer["agents"], answer["position"]
 
     async def revisions(self, store: str, session_id: str) -> int:
-        """How many revisions of a call are told."""
+        """How many revisions of a call are told; none of one that the view has lost."""
         async with httpx.AsyncClient(base_url=self.board(store), timeout=60) as client:
             answer = await client.get(f"/api/v1/calls/{session_id}/why")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return 0
         return len(answer.raise_for_status().json()["revisions"])
 
     async def has_folded(self, name: str) -> bool:
