@@ -1,7 +1,9 @@
 """The journal: durable before it says so, found again after any damage, never silent about what it lost."""
 
 import asyncio
+import contextlib
 import errno
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ import structlog
 from pydantic import ValidationError
 
 from events.away import AwayError
+from events.serving import ensure_data_dir
 from events.settings import ConfigurationError
 from ingest import segments
 from ingest.disk import Disk, RealDisk
@@ -181,6 +184,21 @@ async def test_a_disk_that_fails_once_at_the_start_does_not_end_the_service_and_
     (tmp_path / "no folder").touch()
     with pytest.raises(ConfigurationError, match=r"cannot be used \(File exists\)"):
         open_journal(tmp_path / "no folder", MEGABYTE, MEGABYTE)
+
+
+@pytest.mark.parametrize(
+    ("number", "ends_with"),
+    [(errno.ENOSPC, None), (errno.EDQUOT, None), (errno.EIO, AwayError), (errno.EACCES, ConfigurationError)],
+)
+def test_a_full_disk_keeps_no_service_from_its_folder_and_a_failing_one_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, ends_with: type[Exception] | None
+) -> None:
+    def touch(_: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with contextlib.nullcontext() if ends_with is None else pytest.raises(ends_with, match="DATA_DIR"):
+        ensure_data_dir(IngestSettings(data_dir=tmp_path))
 
 
 async def test_a_file_whose_beginning_the_disk_cannot_read_costs_nothing_of_the_others(tmp_path: Path) -> None:
